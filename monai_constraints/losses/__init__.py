@@ -1,0 +1,9 @@
+"""Loss terms, and the weighted sum that a network is trained with."""
+
+from __future__ import annotations
+
+from .constraint import ConstraintLoss
+from .partial_ce import PartialCrossEntropy
+from .weighted_sum import Term, WeightedSum
+
+__all__ = ["ConstraintLoss", "PartialCrossEntropy", "Term", "WeightedSum"]

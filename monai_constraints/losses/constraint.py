@@ -1,0 +1,90 @@
+"""The constraint loss: statistic x bounds x penalty x pooling."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..constraints import Groups, Penalty, Pooling, PoolingName, Statistic, active, get_pooling, residuals
+from .activation import Activation
+
+__all__ = ["ConstraintLoss"]
+
+
+class ConstraintLoss(nn.Module):
+    r"""psi(a - f(s)) + psi(f(s) - b), the soft form of a <= f(s) <= b (thesis 2.2, 3.8).
+
+    The terms of all classes, values and sides are added, those of the batch averaged (`reduction="batchmean"`), and
+    the sum divided by the number of voxels of one sample, as the published weights (1e-2) expect.
+
+    Args:
+        statistic: f, with its list of classes.
+        penalty: psi.
+        softmax, sigmoid, temperature: what turns the input into probabilities; nothing by default.
+        pooling: who shares one constraint: "image", "group" (the slices of a volume), or a `Pooling`.
+        divide_by_voxels: divide by |Omega| of one sample (one slice where slices are grouped).
+        reduction: "batchmean" as above (the published log-barrier code up to the batch, which is 1 there); "mean" over
+            samples, classes and values (the published size loss); "sum"; "none" for (G, K, M, 2).
+
+    Shapes: input (B, C, *S); bounds (B, K, M, 2); image (B, C', *S), for statistics of intensities; group: B names.
+
+    Raises:
+        ValueError: where the bounds do not fit the statistic's classes and values.
+
+    Example:
+        >>> loss = ConstraintLoss(Size(classes=[1]), LogBarrier(t=5), softmax=True)
+        >>> loss(logits, batch["size_bounds"])
+    """
+
+    def __init__(
+        self,
+        statistic: Statistic,
+        penalty: Penalty,
+        *,
+        softmax: bool = False,
+        sigmoid: bool = False,
+        temperature: float = 1.0,
+        pooling: PoolingName | Pooling = "image",
+        divide_by_voxels: bool = True,
+        reduction: Literal["batchmean", "mean", "sum", "none"] = "batchmean",
+    ) -> None:
+        super().__init__()
+        if reduction not in ("batchmean", "mean", "sum", "none"):
+            raise ValueError(f"ConstraintLoss: reduction={reduction!r}; choose batchmean, mean, sum or none")
+        self.statistic, self.penalty = statistic, penalty
+        self.activation = Activation("ConstraintLoss", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
+        self.pooling = get_pooling(pooling)
+        self.divide_by_voxels, self.reduction = divide_by_voxels, reduction
+
+    def residuals(
+        self, probabilities: Tensor, bounds: Tensor, *, image: Tensor | None = None, group: Groups | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """z (G, K, M, 2) and which of its sides constrain anything."""
+        sums = self.statistic.sums(probabilities, image=image)
+        if bounds.ndim != 4 or bounds.shape[:2] != sums.shape[:2]:
+            raise ValueError(
+                f"ConstraintLoss: bounds {tuple(bounds.shape)} have K={bounds.shape[1] if bounds.ndim > 1 else '?'}, "
+                f"the statistic has B={sums.shape[0]}, K={sums.shape[1]} for probabilities "
+                f"{tuple(probabilities.shape)}; make the bounds (B, K, M, 2) with classes={self.statistic.classes}"
+            )
+        pooled, bounds = self.pooling(sums, bounds, group)
+        centre = self.statistic.centre(probabilities.shape[2:], sums.device)
+        return residuals(self.statistic.value(pooled, centre), bounds), active(bounds).to(sums.device)
+
+    def forward(
+        self, input: Tensor, bounds: Tensor, *, image: Tensor | None = None, group: Groups | None = None
+    ) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            probabilities = self.activation(input)
+            z, finite = self.residuals(probabilities, bounds, image=image, group=group)
+            psi = torch.where(finite, self.penalty(z), 0.0)
+            if self.divide_by_voxels:
+                psi = psi / probabilities[0, 0].numel()
+            if self.reduction == "none":
+                return psi
+            total = psi.sum()
+            if self.reduction == "batchmean":
+                return total / len(psi)
+            return total / psi[..., 0].numel() if self.reduction == "mean" else total

@@ -1,0 +1,76 @@
+"""Cross-entropy of the labelled voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .activation import Activation
+
+__all__ = ["PartialCrossEntropy"]
+
+# The published code adds 1e-10, under which a confident mistake has no gradient; this is still a normal float32.
+PROBABILITY_FLOOR = 1e-30
+
+
+class PartialCrossEntropy(nn.Module):
+    r"""H(s) = -sum_{p in Omega_L} log s_{p, y_p}, over the labelled voxels Omega_L (thesis 2.4.3).
+
+    Args:
+        classes: labels that count; a label of another class is ignored like an unknown one. All by default. The weak
+            recipes of the thesis list the foreground alone.
+        ignore: the value of unknown voxels.
+        softmax, sigmoid, temperature: what turns the input into probabilities; one sigmoid channel is the foreground.
+        reduction: "mean" over the labelled voxels of the whole batch, 0 (with zero gradient) where there are none;
+            "sum"; "none" for (B, 1, *S).
+
+    Shapes: input (B, C, *S), target (B, 1, *S) integer.
+
+    Raises:
+        ValueError: where the shapes differ or the target is not integer.
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: Sequence[int] | None = None,
+        ignore: int = 255,
+        softmax: bool = False,
+        sigmoid: bool = False,
+        temperature: float = 1.0,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+    ) -> None:
+        super().__init__()
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"PartialCrossEntropy: reduction={reduction!r}; choose mean, sum or none")
+        if classes is not None and (len(classes) == 0 or ignore in classes):
+            raise ValueError(f"PartialCrossEntropy: classes={list(classes)} must be a list without ignore={ignore}")
+        self.activation = Activation("PartialCrossEntropy", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
+        self.classes = None if classes is None else tuple(classes)
+        self.ignore, self.reduction = ignore, reduction
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        target = target.as_subclass(Tensor) if type(target) is not Tensor else target
+        if target.ndim != input.ndim or target.shape[1] != 1 or target.shape[2:] != input.shape[2:]:
+            raise ValueError(
+                f"PartialCrossEntropy: target {tuple(target.shape)} does not fit input {tuple(input.shape)}; expected "
+                f"(B, 1, *S) = {(input.shape[0], 1, *input.shape[2:])}, classes as integers and {self.ignore} = unknown"
+            )
+        if target.is_floating_point():
+            raise ValueError("PartialCrossEntropy: target must be integer classes, got floats; cast the weak label")
+        with torch.autocast(input.device.type, enabled=False):
+            p = self.activation(input)
+            if p.shape[1] == 1:
+                p = torch.cat([1 - p, p], dim=1)
+            target = target.long()
+            known = target != self.ignore
+            if self.classes is not None:
+                known = known & torch.isin(target, torch.tensor(self.classes, device=target.device))
+            chosen = p.gather(1, torch.where(known, target, 0))
+            loss = torch.where(known, -torch.log(chosen + PROBABILITY_FLOOR), 0.0)
+            if self.reduction == "none":
+                return loss
+            return loss.sum() / known.sum().clamp_min(1) if self.reduction == "mean" else loss.sum()
