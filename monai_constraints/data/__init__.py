@@ -1,0 +1,24 @@
+"""Data sets, their preparation and checks, and samplers.
+
+`acdc` is imported by its own name only: it is also a command (`python -m monai_constraints.data.acdc`).
+"""
+
+from __future__ import annotations
+
+from .checks import check_bounds, check_cases, check_output_dir
+from .circles import TwoCircles
+from .datalist import read_datalist, write_datalist
+from .samplers import GroupBatchSampler, epoch_sampler
+from .slices import SliceDataset
+
+__all__ = [
+    "GroupBatchSampler",
+    "SliceDataset",
+    "TwoCircles",
+    "check_bounds",
+    "check_cases",
+    "check_output_dir",
+    "epoch_sampler",
+    "read_datalist",
+    "write_datalist",
+]

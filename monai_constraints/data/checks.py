@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+__all__ = ["check_bounds", "check_cases", "check_output_dir"]
+
+MAX_LINES = 20
+AFFINE_TOLERANCE = 1e-3
+
+
+class _Problem(NamedTuple):
+    text: str
+    missing: bool = False
+
+
+class _Volume(NamedTuple):
+    where: str
+    data: np.ndarray
+    affine: np.ndarray
+
+
+def check_cases(
+    items: Sequence[Mapping[str, Any]],
+    *,
+    classes: int,
+    image_keys: Sequence[str] = ("image",),
+    label_keys: Sequence[str] = ("label",),
+    weak_keys: Sequence[str] = (),
+    unknown: int = 255,
+    require_classes: bool = True,
+    workers: int = 4,
+) -> None:
+    """Read every file of a datalist once, and list all that would break or spoil a training.
+
+    Args:
+        items: dicts of NIfTI paths (an image may be a list of paths), with the `case` for the messages.
+        classes: number of classes, background included; labels are 0 .. classes - 1.
+        image_keys, label_keys, weak_keys: what holds images, full labels, and weak labels such as scribbles.
+        unknown: the value of a weak label where nothing is annotated.
+        require_classes: a class that occurs nowhere in the list is an error.
+        workers: threads that read.
+
+    Raises:
+        FileNotFoundError: files are missing, and nothing else is wrong.
+        ValueError: anything else; at most 20 lines, each with case, key, file and remedy.
+    """
+    if not items:
+        raise ValueError("check_cases: the datalist is empty, expected cases; prepare the data again")
+
+    def check(position: int) -> tuple[list[_Problem], set[int]]:
+        return _check_item(items[position], position, classes, image_keys, label_keys, weak_keys, unknown)
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        results = list(tqdm(pool.map(check, range(len(items))), total=len(items), desc="checking the data"))
+    problems = [problem for found, _ in results for problem in found]
+    # With unreadable labels an absent class would be a consequence, not a finding.
+    if not problems and require_classes and (label_keys or weak_keys):
+        absent = set(range(classes)).difference(*(seen for _, seen in results))
+        key = "/".join(label_keys or weak_keys)
+        problems = [
+            _Problem(
+                f"all cases, {key}: class {c} never occurs, expected 0..{classes - 1}; correct the number of"
+                " classes or the label mapping, or pass require_classes=False"
+            )
+            for c in sorted(absent)
+        ]
+    if problems:
+        lines = [problem.text for problem in problems[:MAX_LINES]]
+        if len(problems) > MAX_LINES:
+            lines[-1] = f"... and {len(problems) - MAX_LINES + 1} more"
+        error = FileNotFoundError if all(problem.missing for problem in problems) else ValueError
+        raise error(f"check_cases: {len(problems)} problems in {len(items)} cases\n" + "\n".join(lines))
+
+
+def _check_item(
+    item: Mapping[str, Any],
+    position: int,
+    classes: int,
+    image_keys: Sequence[str],
+    label_keys: Sequence[str],
+    weak_keys: Sequence[str],
+    unknown: int,
+) -> tuple[list[_Problem], set[int]]:
+    name = f"case {item.get('case', f'number {position}')}"
+    problems: list[_Problem] = []
+    volumes: dict[str, list[_Volume]] = {}
+    for key in (*image_keys, *label_keys, *weak_keys):
+        if key not in item:
+            problems.append(
+                _Problem(f"{name}, {key}: missing key, the item has {sorted(item)}; prepare the data again")
+            )
+            continue
+        paths = item[key] if isinstance(item[key], (list, tuple)) else [item[key]]
+        read = [_read(path, f"{name}, {key}, {path}") for path in paths]
+        problems += [one for one in read if isinstance(one, _Problem)]
+        volumes[key] = [one for one in read if isinstance(one, _Volume)]
+
+    flat = [volume for found in volumes.values() for volume in found]
+    for volume in flat[1:]:
+        problems += _compare(flat[0], volume)
+    for key in image_keys:
+        for volume in volumes.get(key, []):
+            problems += _check_finite(volume)
+    seen: set[int] = set()
+    for key in (*label_keys, *weak_keys):
+        allowed = {*range(classes), *([unknown] if key in weak_keys else [])}
+        for volume in volumes.get(key, []):
+            values = np.unique(volume.data)
+            wrong = [f"{value:g}" for value in values if value not in allowed]
+            if wrong:
+                listed = ", ".join(wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+                expected = f"integers 0..{classes - 1}" + (f" or {unknown}" if key in weak_keys else "")
+                remedy = "correct the number of classes or map the labels" + (
+                    ", or pass its value of unannotated voxels as unknown" if key in weak_keys else ""
+                )
+                problems.append(_Problem(f"{volume.where}: expected {expected}, found {listed}; {remedy}"))
+            elif key in (label_keys or weak_keys):
+                seen.update(int(value) for value in values)
+    return problems, seen
+
+
+def _read(path: Any, where: str) -> _Volume | _Problem:
+    if not os.path.isfile(str(path)):
+        return _Problem(f"{where}: no such file; restore it, or correct the datalist", missing=True)
+    try:
+        file: Any = nib.load(path)
+        return _Volume(where, np.asanyarray(file.dataobj), file.affine)
+    except Exception as error:  # nibabel, gzip and zlib raise a dozen types for a damaged file
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+        return _Problem(f"{where}: truncated or not NIfTI ({reason}); copy or download the file again")
+
+
+def _compare(first: _Volume, other: _Volume) -> list[_Problem]:
+    if first.data.shape[:3] != other.data.shape[:3]:
+        return [
+            _Problem(
+                f"{other.where}: shape {other.data.shape}, but {first.where} has {first.data.shape};"
+                " resample one onto the other's grid"
+            )
+        ]
+    difference = float(np.abs(first.affine - other.affine).max())
+    if difference <= AFFINE_TOLERANCE:
+        return []
+    return [
+        _Problem(
+            f"{other.where}: affine differs by {difference:.3g} from {first.where}, allowed"
+            f" {AFFINE_TOLERANCE:g}; resample one onto the other's grid, or correct the header"
+        )
+    ]
+
+
+def _check_finite(volume: _Volume) -> list[_Problem]:
+    bad = int(volume.data.size - np.isfinite(volume.data).sum())
+    if not bad:
+        return []
+    return [_Problem(f"{volume.where}: {bad} voxels are NaN or infinite; replace them or leave the case out")]
+
+
+def check_bounds(bounds: Tensor, *, classes: int | None, name: str) -> None:
+    """Bounds a <= f(s) <= b (thesis 3.1) as (K, M, 2): shape, no NaN, a <= b; +-inf is inactive.
+
+    Args:
+        bounds: the tensor, last axis [a, b].
+        classes: the expected K; None: any.
+        name: how the message calls it, e.g. the key in the sample.
+
+    Raises:
+        ValueError: says which entry and what to do.
+    """
+    shape = tuple(bounds.shape)
+    if len(shape) != 3 or shape[2] != 2:
+        raise ValueError(f"{name}: expected shape (K, M, 2), got {shape}; stack a and b last")
+    if classes is not None and shape[0] != classes:
+        raise ValueError(f"{name}: expected K={classes}, got K={shape[0]}; make them with these classes")
+    lower, upper = bounds.unbind(-1)
+    for wrong, what, remedy in (
+        (torch.isnan(bounds).any(-1), "is NaN", "use -inf or inf where there is no bound"),
+        (lower > upper, "has a > b", "swap them, or correct the margin they were made with"),
+    ):
+        if wrong.any():
+            k, m = wrong.nonzero()[0].tolist()
+            entry = bounds[k, m].tolist()
+            raise ValueError(f"{name}: class {k}, value {m}: [a, b] = {entry} {what}; {remedy}")
+
+
+def check_output_dir(path: str | os.PathLike[str]) -> None:
+    """Make the folder, and prove that it takes files by writing one: root ignores permission bits.
+
+    Raises:
+        OSError: it, or a folder above it, is a file, cannot be made, or takes no files.
+    """
+    path = Path(path).absolute()
+    blocker = next(
+        (one for one in (path, *path.parents) if os.path.exists(one) and not os.path.isdir(one)), None
+    )
+    if blocker is not None:
+        raise NotADirectoryError(
+            f"check_output_dir: {blocker} is a file, not a folder; choose another output folder"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path) as file:
+            file.write(b"0" * 4096)
+            file.flush()
+    except OSError as error:
+        raise OSError(
+            f"check_output_dir: cannot write in {path} ({error}); choose another output folder, or check its"
+            " permissions and free space"
+        ) from error

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read_datalist", "write_datalist"]
+
+
+def write_datalist(datalist: dict[str, list[dict[str, Any]]], path: str | os.PathLike[str]) -> None:
+    """Write a datalist as JSON, whole or not at all: to a temporary file in the same folder, then renamed.
+
+    Args:
+        datalist: lists of items by key, e.g. {"training": [...], "validation": [...]}.
+        path: the JSON file; missing folders are made.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    text = json.dumps(datalist, indent=1) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_datalist(
+    path: str | os.PathLike[str],
+    key: str,
+    *,
+    base_dir: str | os.PathLike[str] | None = None,
+    path_keys: Sequence[str] = ("image", "label", "scribble"),
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """The items of one key of a datalist JSON, with relative paths resolved.
+
+    Args:
+        path: the JSON file.
+        key: "training", "validation", ...
+        base_dir: folder that relative paths start from; None: the folder of the JSON.
+        path_keys: the entries of an item that hold a path or a list of paths.
+        limit: keep the first `limit` patients (cases, where an item has no "patient"), for smoke runs.
+
+    Raises:
+        FileNotFoundError: no such JSON.
+        ValueError: not JSON, no such key, an empty list, items that are not dicts, or `limit` below 1.
+    """
+    path = Path(path)
+    if limit is not None and limit < 1:
+        raise ValueError(f"read_datalist: limit is {limit}; pass at least 1, or None for all cases")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"read_datalist: no datalist at {path}; write it with the prepare command of the data set"
+        )
+    try:
+        datalist = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"read_datalist: {path} is not JSON ({error}); write it again") from error
+    if not isinstance(datalist, dict) or key not in datalist:
+        found = sorted(datalist) if isinstance(datalist, dict) else f"a {type(datalist).__name__}"
+        raise ValueError(f"read_datalist: {path} has no key '{key}', it has {found}; pass one of its keys")
+    items = datalist[key]
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise ValueError(f"read_datalist: '{key}' of {path} must be a list of dicts; write it again")
+    if not items:
+        raise ValueError(f"read_datalist: '{key}' of {path} is an empty list; prepare the data set again")
+
+    base = path.parent if base_dir is None else Path(base_dir)
+    if limit is not None:
+        owners = [item.get("patient", item.get("case", position)) for position, item in enumerate(items)]
+        kept = set(list(dict.fromkeys(owners))[:limit])
+        items = [item for item, owner in zip(items, owners) if owner in kept]
+    return [
+        {name: _resolved(value, base) if name in path_keys else value for name, value in item.items()}
+        for item in items
+    ]
+
+
+def _resolved(value: Any, base: Path) -> Any:
+    if isinstance(value, list):
+        return [_resolved(one, base) for one in value]
+    return os.path.abspath(base / value) if isinstance(value, str) else value

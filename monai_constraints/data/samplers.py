@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import torch
+from monai.data import DistributedSampler
+from torch import distributed
+from torch.utils.data import Dataset, Sampler
+
+__all__ = ["GroupBatchSampler", "epoch_sampler"]
+
+
+class GroupBatchSampler(Sampler[list[int]]):
+    """Batches of one whole group each, e.g. all slices of a volume that share a constraint (thesis 2.4.4).
+
+    The order of the groups is a closed form of seed + epoch; within a group the samples keep their order. In
+    distributed training no group is split, and the ranks get equally many batches: where needed, the first
+    groups of the order come again at its end.
+
+    Pass it as `batch_sampler` of the DataLoader, and call `loader.batch_sampler.set_epoch` at the start of
+    every epoch: MONAI's engines do that for a `sampler` only.
+
+    Args:
+        groups: the group of every sample of the dataset, e.g. `SliceDataset.cases`.
+        shuffle: another order of the groups every epoch; else the order of their first samples.
+        seed: the same on all ranks.
+        max_size: most samples that fit in memory.
+        num_replicas, rank: from torch.distributed where it is initialised, else 1 and 0.
+
+    Raises:
+        ValueError: no groups, a group above `max_size`, or a rank out of range.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Hashable],
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        max_size: int | None = None,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        members: dict[Hashable, list[int]] = defaultdict(list)
+        for index, group in enumerate(groups):
+            members[group].append(index)
+        if not members:
+            raise ValueError(
+                "GroupBatchSampler: groups is empty; pass the group of every sample of the dataset"
+            )
+        largest = max(members, key=lambda group: len(members[group]))
+        if max_size is not None and len(members[largest]) > max_size:
+            raise ValueError(
+                f"GroupBatchSampler: group '{largest}' has {len(members[largest])} samples, max_size is"
+                f" {max_size}; raise it, or leave the group out of the dataset"
+            )
+        world, own = _world()
+        self.num_replicas = world if num_replicas is None else num_replicas
+        self.rank = own if rank is None else rank
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(
+                f"GroupBatchSampler: rank is {self.rank} of {self.num_replicas}; pass 0 .. num_replicas - 1"
+            )
+        self.batches = list(members.values())
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.num_replicas)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = list(range(len(self.batches)))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            order = torch.randperm(len(order), generator=generator).tolist()
+        for turn in range(len(self)):
+            position = (turn * self.num_replicas + self.rank) % len(order)
+            yield list(self.batches[order[position]])
+
+
+def epoch_sampler(
+    dataset: Dataset[Any], *, shuffle: bool = True, seed: int = 0, even: bool = True
+) -> DistributedSampler:
+    """A sampler whose order is a closed form of seed + epoch, so that resuming is exact; one process or many.
+
+    MONAI's DistributedSampler with world size and rank from torch.distributed where it is initialised, else 1
+    and 0. MONAI's engines call its `set_epoch`, as it is the `sampler` of the DataLoader.
+
+    Args:
+        dataset: anything with a length.
+        shuffle: another order every epoch.
+        seed: the same on all ranks.
+        even: repeat samples so that all ranks get equally many; False for evaluation, where each counts once.
+    """
+    world, rank = _world()
+    return DistributedSampler(
+        dataset, even_divisible=even, num_replicas=world, rank=rank, shuffle=shuffle, seed=seed
+    )
+
+
+def _world() -> tuple[int, int]:
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size(), distributed.get_rank()
+    return 1, 0

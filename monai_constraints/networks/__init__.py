@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from monai_constraints.networks.enet import ENet
+
+__all__ = ["ENet"]
