@@ -1,0 +1,27 @@
+"""Ignite handlers: what happens at the start and the end of an epoch."""
+
+from __future__ import annotations
+
+from monai_constraints.handlers.checkpoint import BestMetric, Resume
+from monai_constraints.handlers.curves import Curves, plot_curves
+from monai_constraints.handlers.epoch_seed import EpochSeed
+from monai_constraints.handlers.examples import Examples, plot_examples
+from monai_constraints.handlers.metrics_log import MetricsLog
+from monai_constraints.handlers.satisfaction import Satisfaction
+from monai_constraints.handlers.schedule import Constant, Exponential, Linear, Schedule
+
+__all__ = [
+    "BestMetric",
+    "Constant",
+    "Curves",
+    "EpochSeed",
+    "Examples",
+    "Exponential",
+    "Linear",
+    "MetricsLog",
+    "Resume",
+    "Satisfaction",
+    "Schedule",
+    "plot_curves",
+    "plot_examples",
+]

@@ -1,0 +1,164 @@
+"""Save a training after each epoch, and go on from there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.handlers import CheckpointSaver
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from monai_constraints.handlers.atomic import remove_stray, replacing
+
+__all__ = ["BestMetric", "Resume", "Stateful"]
+
+logger = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """What can be saved: a network, an optimiser, a learning rate scheduler, a loss with multipliers."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+class Resume:
+    """Save the training to ``path`` after each epoch; with ``resume``, load it before the first.
+
+    The file holds the state of every object in ``save``, of the trainer (epoch, iteration, length of an
+    epoch) and of its AMP scaler. The number of epochs is not in it, so a longer training can be asked for.
+    Loading happens when the run starts, on every rank. Saving happens on rank 0, after all other handlers of
+    the end of an epoch, whatever the order they were attached in: validation, learning rate schedulers and
+    logs have had their turn. Random numbers are not saved; attach ``EpochSeed``. The file is replaced as a
+    whole, so a kill at any time leaves a usable one.
+
+    Args:
+        path: the file.
+        save: the objects to save by name; parallel wrappers are saved as the network inside.
+        resume: load ``path`` if it exists, else start afresh with a warning.
+
+    Raises:
+        ValueError: when the run starts, if the file is damaged, not of this class, or does not fit ``save``.
+    """
+
+    def __init__(self, path: str | Path, *, save: Mapping[str, Stateful], resume: bool = False) -> None:
+        if "trainer" in save:
+            raise ValueError("Resume: 'trainer' is saved by itself; take it out of save.")
+        self.path = Path(path)
+        self.save = {
+            name: item.module if isinstance(item, (DataParallel, DistributedDataParallel)) else item
+            for name, item in save.items()
+        }
+        self.resume = resume
+
+    def attach(self, engine: Engine) -> None:
+        """Follow ``engine``, the trainer; a second time changes nothing."""
+        if not engine.has_event_handler(self._start, Events.STARTED):
+            engine.add_event_handler(Events.STARTED, self._start)
+            engine.add_event_handler(Events.EPOCH_STARTED, self._come_last)
+
+    def _start(self, engine: Engine) -> None:
+        if idist.get_rank() == 0:
+            remove_stray(self.path)
+        if not self.resume:
+            return
+        if self.path.is_file():
+            self._load(engine)
+        else:
+            logger.warning("Resume: nothing to resume, %s does not exist; training starts afresh.", self.path)
+
+    def _come_last(self, engine: Engine) -> None:
+        # When an epoch starts, every other handler is attached: this one goes to the end of the queue.
+        if not engine.has_event_handler(self._save, Events.EPOCH_COMPLETED):
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
+        state = engine.state
+        trainer = {"epoch": state.epoch, "iteration": state.iteration, "epoch_length": state.epoch_length}
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None:
+            trainer["scaler"] = scaler.state_dict()
+        with replacing(self.path) as temporary:
+            torch.save({"trainer": trainer, **{k: v.state_dict() for k, v in self.save.items()}}, temporary)
+
+    def _load(self, engine: Engine) -> None:
+        checkpoint = self._read()
+        for name, item in self.save.items():
+            try:
+                item.load_state_dict(checkpoint[name])
+            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Resume: the {name} in {self.path} does not fit this configuration ({error}); "
+                    "resume with the configuration that wrote the file, or remove it."
+                ) from error
+        trainer, state = checkpoint["trainer"], engine.state
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None and "scaler" in trainer:
+            scaler.load_state_dict(trainer["scaler"])
+        if state.epoch_length is None:
+            state.epoch_length = trainer["epoch_length"]
+        elif state.epoch_length != trainer["epoch_length"]:
+            message = "Resume: an epoch has %s iterations now and had %s when %s was written."
+            logger.warning(message, state.epoch_length, trainer["epoch_length"], self.path)
+        state.epoch = trainer["epoch"]
+        state.iteration = state.epoch * state.epoch_length
+        logger.info("Resume: goes on after epoch %d of %s from %s.", state.epoch, state.max_epochs, self.path)
+        if state.max_epochs is not None and state.epoch >= state.max_epochs:
+            logger.warning("Resume: all %d epochs are done; ask for more to train on.", state.max_epochs)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            checkpoint = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file fails in many ways
+            raise ValueError(
+                f"Resume: {self.path} can't be read ({type(error).__name__}): damaged, or no checkpoint. "
+                "Remove it to start afresh."
+            ) from error
+        found = set(checkpoint) if isinstance(checkpoint, dict) else set()
+        expected = {"trainer", *self.save}
+        if found != expected:
+            raise ValueError(
+                f"Resume: {self.path} should hold {sorted(expected)}, holds {sorted(map(str, found))}; "
+                "resume with the configuration that wrote it, or remove it."
+            )
+        return checkpoint
+
+
+class BestMetric:
+    """The evaluator's best metric as something to save, so that a resumed run keeps a better model of before.
+
+    Args:
+        evaluator: the evaluator that compares its key metric.
+        saver: its ``CheckpointSaver(save_key_metric=True)``.
+    """
+
+    def __init__(self, evaluator: Engine, saver: CheckpointSaver | None = None) -> None:
+        self.evaluator = evaluator
+        # MONAI's saver can load this state but has no state_dict to write it.
+        self._checkpoint = None if saver is None else saver._key_metric_checkpoint
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value, its epoch, and the names and scores of the saved files."""
+        state: Any = self.evaluator.state
+        saved = [] if self._checkpoint is None else self._checkpoint.state_dict()["_saved"]
+        return {
+            "best_metric": float(state.best_metric),
+            "best_metric_epoch": int(state.best_metric_epoch),
+            "saved": [(float(score), name) for score, name in saved],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        state: Any = self.evaluator.state
+        state.best_metric = state_dict["best_metric"]
+        state.best_metric_epoch = state_dict["best_metric_epoch"]
+        if self._checkpoint is not None:
+            self._checkpoint.load_state_dict({"_saved": state_dict["saved"]})

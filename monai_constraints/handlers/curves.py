@@ -1,0 +1,138 @@
+"""Curves of a training over its epochs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import ignite.distributed as idist
+import numpy as np
+from ignite.engine import Engine, Events
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from monai_constraints.handlers.atomic import replacing
+
+__all__ = ["COLOURS", "Curves", "plot_curves"]
+
+# Okabe and Ito's set, which colour-blind people can tell apart, without its yellow (invisible on white).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+# Title of a panel -> what the name of a validation metric contains.
+_PANELS = {
+    "Dice": "dice",
+    "Constraints satisfied": "satisf",
+    "Constraint violation": "violat",
+    "Constraint stability": "stab",
+}
+
+
+def plot_curves(csv_path: str | Path, png_path: str | Path) -> None:
+    """Draw ``metrics.csv`` as small panels: Dice, loss terms, what there is on constraints; nothing if empty.
+
+    The best Dice is marked; positive losses have a logarithmic axis.
+    """
+    with open(csv_path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows or [{}])[0]}
+    columns = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for title, part in _PANELS.items():
+        panels[title] = {k[4:]: v for k, v in columns.items() if k.startswith("val_") and part in k.lower()}
+        if title == "Dice":
+            panels["Loss"] = {k[5:] or "total": v for k, v in columns.items() if f"{k}_".startswith("loss_")}
+    panels = {title: lines for title, lines in panels.items() if lines}
+    if not panels:
+        return
+    across = min(len(panels), 3)
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(7 * across, 4.8 * down), layout="constrained")
+    for i, (title, lines) in enumerate(panels.items()):
+        axes = figure.add_subplot(down, across, i + 1)
+        _panel(axes, title, columns["epoch"], lines)
+    with replacing(Path(png_path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def _panel(axes: Axes, title: str, epochs: np.ndarray, lines: dict[str, np.ndarray]) -> None:
+    values = np.concatenate(list(lines.values()))
+    values = values[np.isfinite(values)]
+    if title == "Loss" and values.min() > 0:
+        axes.set_yscale("log")
+    elif title in ("Dice", "Constraints satisfied"):
+        axes.set_ylim(0, 1.02)
+    ends: list[tuple[float, str, str]] = []
+    for i, (name, line) in enumerate(lines.items()):
+        there = np.isfinite(line)
+        colour, style = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
+        marker = "o" if there.sum() <= 20 else None
+        axes.plot(epochs[there], line[there], style, color=colour, linewidth=2.5, marker=marker)
+        text = name
+        if title == "Dice":
+            best = int(np.nanargmax(line))
+            point = (epochs[best], line[best])
+            axes.scatter(*point, s=350, marker="*", color=colour, edgecolors="white", zorder=5)
+            text = f"{name}\nbest {line[best]:.3f} (epoch {epochs[best]:.0f})"
+        ends.append((float(line[there][-1]), text, colour))
+    axes.set_title(title, fontsize=20, loc="left")
+    axes.set_xlabel("epoch", fontsize=17)
+    axes.tick_params(labelsize=15)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    _label(axes, ends)
+
+
+def _label(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
+    """Write each line's name at its end, pushed apart so that none covers another."""
+    axes.set_ylim(axes.get_ylim())  # labels stand in fractions of the axis: freeze it
+    to_fraction = axes.transData + axes.transAxes.inverted()
+    ends = sorted(ends)
+    heights = [0.075 * (1 + text.count("\n")) for _, text, _ in ends]
+    at = [float(to_fraction.transform((1.0, value))[1]) for value, _, _ in ends]
+    floor, ceiling = -1.0, 1.04
+    for i, height in enumerate(heights):  # up from the lowest, then down from the top if that overflowed
+        at[i] = max(at[i], floor + height / 2)
+        floor = at[i] + height / 2
+    for i in reversed(range(len(at))):
+        at[i] = min(at[i], ceiling - heights[i] / 2)
+        ceiling = at[i] - heights[i] / 2
+    for fraction, (_, text, colour) in zip(at, ends):
+        axes.text(1.02, fraction, text, transform=axes.transAxes, color=colour, fontsize=15, va="center")
+
+
+class Curves:
+    """Draw ``curves.png`` from ``metrics.csv`` in ``output_dir`` every few epochs and at the end, on rank 0.
+
+    Args:
+        output_dir: the folder of ``MetricsLog``; attach that first.
+        every: epochs between two drawings.
+    """
+
+    def __init__(self, output_dir: str | Path, *, every: int = 5) -> None:
+        if every < 1:
+            raise ValueError(f"Curves: every must be 1 or more, got {every}.")
+        self.output_dir = Path(output_dir)
+        self.every = every
+
+    def attach(self, engine: Engine) -> None:
+        """Follow ``engine``, the trainer."""
+        if not engine.has_event_handler(self._start, Events.STARTED):
+            engine.add_event_handler(Events.STARTED, self._start)
+            engine.add_event_handler(Events.COMPLETED, self._draw)
+
+    def _start(self, engine: Engine) -> None:
+        # Now, so that it stands behind MetricsLog's row, which is queued at the same event.
+        if not engine.has_event_handler(self._draw_some, Events.EPOCH_COMPLETED):
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw_some)
+
+    def _draw_some(self, engine: Engine) -> None:
+        if engine.state.epoch % self.every == 0:
+            self._draw(engine)
+
+    def _draw(self, engine: Engine) -> None:
+        path = self.output_dir / "metrics.csv"
+        if idist.get_rank() == 0 and path.is_file():
+            plot_curves(path, self.output_dir / "curves.png")

@@ -1,0 +1,200 @@
+"""Pictures of the worst and best predictions."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+from ignite.engine import Engine, Events
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from monai.data import MetaTensor
+from monai.utils import CommonKeys
+from scipy import ndimage
+from torch import Tensor
+
+from monai_constraints.handlers.atomic import replacing
+from monai_constraints.handlers.curves import COLOURS
+
+__all__ = ["Examples", "plot_examples"]
+
+_TRUTH, _PREDICTION = "#56B4E9", "#E69F00"
+_UNKNOWN = 255
+_OWN = ("weak", "case")
+
+
+def plot_examples(samples: Sequence[Mapping[str, Any]], png_path: str | Path, *, title: str = "") -> None:
+    """Draw one row for each sample, worst first: image, weak label, prediction against ground truth.
+
+    Args:
+        samples: dicts of image, weak (or None), label, prediction: (H, W) or (1, H, W), or 3D, of which the
+            slice along the last axis with the most foreground is drawn; dice in [0, 1]; case.
+        png_path: the picture.
+        title: above everything.
+
+    Raises:
+        ValueError: there is no sample.
+    """
+    if not samples:
+        raise ValueError("plot_examples: expected one sample or more, got none.")
+    rows = [_flat(sample) for sample in sorted(samples, key=lambda sample: sample["dice"])]
+    has_weak = any(row["weak"] is not None for row in rows)
+    heads = ["image", *(["weak label"] if has_weak else []), "prediction"]
+    height, width = rows[0]["image"].shape
+    panel = 4.5
+    size = (panel * len(heads), panel * height / width * len(rows) + 0.45 * len(rows) + 1.8)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), len(heads), squeeze=False)
+    for axes_row, row in zip(grid, rows):
+        for axes in axes_row:
+            low, high = np.percentile(row["image"], (1, 99.5))
+            axes.imshow(row["image"], cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+            axes.set_axis_off()
+        axes_row[0].set_title(f"Dice {row['dice']:.2f}   {row['case']}", loc="left", fontsize=18)
+        if row["weak"] is not None:
+            _draw_weak(axes_row[1], row["weak"])
+        _draw_contours(axes_row[-1], row["label"], _TRUTH)
+        _draw_contours(axes_row[-1], row["prediction"], _PREDICTION)
+        axes_row[-1].set(xlim=axes_row[0].get_xlim(), ylim=axes_row[0].get_ylim())
+    for axes, head in zip(grid[0], heads):
+        where = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center"}
+        axes.annotate(head, (0.5, 1), (0, 34), fontsize=20, weight="bold", **where)
+    handles: list[Any] = [
+        Line2D([], [], color=_TRUTH, linewidth=4, label="ground truth"),
+        Line2D([], [], color=_PREDICTION, linewidth=4, label="prediction"),
+    ]
+    known = {int(k) for row in rows if row["weak"] is not None for k in np.unique(row["weak"])}
+    for k in sorted(known - {_UNKNOWN}):
+        handles.append(Patch(color=_colour(k), label=f"known: class {k}" if k else "known: background"))
+    columns = min(len(handles), len(heads))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=17)
+    if title:
+        figure.suptitle(title, fontsize=22)
+    with replacing(Path(png_path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=80)
+
+
+def _flat(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """The sample with 2D arrays."""
+    names = ("image", "weak", "label", "prediction")
+    arrays = {k: None if sample.get(k) is None else np.asarray(sample[k]) for k in names}
+    arrays = {k: v[0] if v is not None and v.ndim > 2 and v.shape[0] == 1 else v for k, v in arrays.items()}
+    label = arrays["label"]
+    if label is not None and label.ndim == 3:
+        counts = ((label > 0) & (label != _UNKNOWN)).sum((0, 1))
+        most = np.flatnonzero(counts == counts.max())
+        arrays = {k: None if v is None else v[..., most[len(most) // 2]] for k, v in arrays.items()}
+    return {**arrays, "dice": float(sample["dice"]), "case": str(sample["case"])}
+
+
+def _colour(k: int) -> str:
+    return "#CC79A7" if k == 0 else [c for c in COLOURS if c not in ("#CC79A7", "#000000")][(k - 1) % 5]
+
+
+def _draw_weak(axes: Axes, weak: np.ndarray) -> None:
+    overlay = np.zeros((*weak.shape, 4))
+    for k in np.unique(weak[weak != _UNKNOWN]):
+        mask = weak == k
+        overlay[mask] = to_rgba(_colour(int(k)), 0.3 if k == 0 else 0.75)
+        parts, n = ndimage.label(mask, np.ones((3, 3)))
+        sizes = np.bincount(parts.ravel(), minlength=n + 1)
+        small = [i for i in range(1, n + 1) if sizes[i] <= 25]
+        if 0 < len(small) <= 20:  # rings around points that nobody would see
+            y, x = np.array(ndimage.center_of_mass(mask, parts, small)).T
+            axes.scatter(x, y, s=350, facecolors="none", edgecolors=_colour(int(k)), linewidths=3)
+    axes.imshow(overlay, interpolation="nearest")
+
+
+def _draw_contours(axes: Axes, classes: np.ndarray, colour: str) -> None:
+    for k in np.unique(classes[(classes > 0) & (classes != _UNKNOWN)]):
+        # A frame of nothing closes regions at the border and keeps a full one drawable.
+        mask = np.pad(classes == k, 1).astype(float)
+        y, x = np.mgrid[-1 : mask.shape[0] - 1, -1 : mask.shape[1] - 1]
+        axes.contour(x, y, mask, levels=[0.5], colors=[colour], linewidths=2.5)
+
+
+class Examples:
+    """Keep the worst and the best cases of a validation, and draw ``examples.png`` at the end, on rank 0.
+
+    Dice is the mean over the foreground classes that are in the ground truth; samples without foreground are
+    left out. The evaluator must decollate. Its output has image, and pred and label as one-hot (K, *S) or
+    classes (1, *S); its batch may have weak and case. With several ranks, the cases are rank 0's.
+
+    Args:
+        output_dir: the folder.
+        evaluator: the engine that validates; None when ``attach`` is called with the evaluator itself.
+        count: how many of the worst, and how many of the best.
+    """
+
+    def __init__(self, output_dir: str | Path, *, evaluator: Engine | None = None, count: int = 3) -> None:
+        if count < 1:
+            raise ValueError(f"Examples: count must be 1 or more, got {count}.")
+        self.output_dir = Path(output_dir)
+        self.evaluator = evaluator
+        self.count = count
+        self._kept: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Draw when ``engine``, the trainer (or an evaluator that runs alone), completes."""
+        if engine.has_event_handler(self._draw, Events.COMPLETED):
+            return
+        collecting = engine if self.evaluator is None else self.evaluator
+        collecting.add_event_handler(Events.STARTED, self._forget)
+        collecting.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._draw)
+
+    def _forget(self, engine: Engine) -> None:
+        self._kept = []
+
+    def _collect(self, engine: Engine) -> None:
+        output, batch = engine.state.output, engine.state.batch
+        if idist.get_rank() != 0:
+            return
+        if not isinstance(output, list):
+            raise TypeError(
+                f"Examples: expected a list of samples in the output, got {type(output).__name__}; "
+                "make the evaluator with decollate=True."
+            )
+        for i, out in enumerate(output):
+            given = batch[i] if isinstance(batch, list) else {k: batch[k][i] for k in _OWN if k in batch}
+            label, predicted = _classes(out[CommonKeys.LABEL]), _classes(out[CommonKeys.PRED])
+            dice = _dice(predicted, label)
+            if dice is None:
+                continue
+            full = len(self._kept) == 2 * self.count
+            if full and self._kept[self.count - 1]["dice"] <= dice <= self._kept[self.count]["dice"]:
+                continue
+            arrays = {"image": out[CommonKeys.IMAGE][:1], "label": label[None], "prediction": predicted[None]}
+            if "weak" in given:
+                arrays["weak"] = given["weak"]
+            sample = {name: array.detach().cpu().numpy() for name, array in arrays.items()}
+            row = _flat({**sample, "dice": dice, "case": given.get("case", "")})
+            insort(self._kept, row, key=lambda kept: kept["dice"])
+            if full:
+                del self._kept[self.count]  # neither among the worst nor among the best any more
+
+    def _draw(self, engine: Engine) -> None:
+        if self._kept:
+            plot_examples(self._kept, self.output_dir / "examples.png", title="Worst and best cases")
+
+
+def _classes(tensor: Tensor) -> Tensor:
+    """(*S) classes from one-hot (K, *S) or classes (1, *S)."""
+    tensor = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor  # its operations are slow
+    return tensor.argmax(0) if tensor.shape[0] > 1 else tensor[0]
+
+
+def _dice(prediction: Tensor, label: Tensor) -> float | None:
+    """Mean Dice over the foreground classes in ``label``, None where there is none."""
+    present = [k for k in label.unique().tolist() if k not in (0, _UNKNOWN)]
+    if not present:
+        return None
+    pairs = [(prediction == k, label == k) for k in present]
+    return float(np.mean([2 * float((p & g).sum()) / float(p.sum() + g.sum()) for p, g in pairs]))
