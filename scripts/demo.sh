@@ -11,7 +11,7 @@ export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # `exec`, so that the process id of `train ROW &` is the training's own.
 train() {
   exec .venv/bin/python -m monai.bundle run \
-    --config_file "['$bundle/configs/train.json','$bundle/configs/rows/$1.yaml']" \
+    --config_file "['$bundle/configs/train.json','$bundle/configs/rows/$1.json']" \
     --bundle_root "$bundle" \
     --output_dir "$output/$1"
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -14,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from monai_constraints.handlers.atomic import replacing
 
-__all__ = ["COLOURS", "Curves", "plot_curves"]
+__all__ = ["COLOURS", "Curves", "draw_panel", "plot_curves"]
 
 # Okabe and Ito's set, which colour-blind people can tell apart, without its yellow (invisible on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -50,20 +51,21 @@ def plot_curves(csv_path: str | Path, png_path: str | Path) -> None:
     figure = Figure(figsize=(7 * across, 4.8 * down), layout="constrained")
     for i, (title, lines) in enumerate(panels.items()):
         axes = figure.add_subplot(down, across, i + 1)
-        _panel(axes, title, columns["epoch"], lines)
+        draw_panel(axes, title, {name: (columns["epoch"], line) for name, line in lines.items()})
     with replacing(Path(png_path)) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
 
-def _panel(axes: Axes, title: str, epochs: np.ndarray, lines: dict[str, np.ndarray]) -> None:
-    values = np.concatenate(list(lines.values()))
+def draw_panel(axes: Axes, title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Draw lines (epochs, values) by name, each labelled at its end; Dice and shares from 0 to 1."""
+    values = np.concatenate([line for _, line in lines.values()])
     values = values[np.isfinite(values)]
     if title == "Loss" and values.min() > 0:
         axes.set_yscale("log")
-    elif title in ("Dice", "Constraints satisfied"):
+    elif title.startswith(("Dice", "Constraints satisfied", "Constraint stability")):
         axes.set_ylim(0, 1.02)
     ends: list[tuple[float, str, str]] = []
-    for i, (name, line) in enumerate(lines.items()):
+    for i, (name, (epochs, line)) in enumerate(lines.items()):
         there = np.isfinite(line)
         colour, style = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
         marker = "o" if there.sum() <= 20 else None

@@ -31,7 +31,7 @@ _OWN = ("weak", "case")
 
 
 def plot_examples(samples: Sequence[Mapping[str, Any]], png_path: str | Path, *, title: str = "") -> None:
-    """Draw one row for each sample, worst first: image, weak label, prediction against ground truth.
+    """Draw one column for each sample, worst first: image, weak label, prediction against ground truth.
 
     Args:
         samples: dicts of image, weak (or None), label, prediction: (H, W) or (1, H, W), or 3D, of which the
@@ -45,27 +45,28 @@ def plot_examples(samples: Sequence[Mapping[str, Any]], png_path: str | Path, *,
     if not samples:
         raise ValueError("plot_examples: expected one sample or more, got none.")
     rows = [_flat(sample) for sample in sorted(samples, key=lambda sample: sample["dice"])]
-    has_weak = any(row["weak"] is not None for row in rows)
+    has_weak = any(row["weak"] is not None and (row["weak"] != _UNKNOWN).any() for row in rows)
     heads = ["image", *(["weak label"] if has_weak else []), "prediction"]
     height, width = rows[0]["image"].shape
-    panel = 4.5
-    size = (panel * len(heads), panel * height / width * len(rows) + 0.45 * len(rows) + 1.8)
+    panel = 3.2
+    # Landscape, as a slide is; room for two lines of title.
+    size = (max(panel * len(rows), 9) + 0.8, panel * height / width * len(heads) + 2.4)
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(rows), len(heads), squeeze=False)
-    for axes_row, row in zip(grid, rows):
-        for axes in axes_row:
+    grid = figure.subplots(len(heads), len(rows), squeeze=False)
+    for axes_column, row in zip(grid.T, rows):
+        for axes in axes_column:
             low, high = np.percentile(row["image"], (1, 99.5))
             axes.imshow(row["image"], cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
-            axes.set_axis_off()
-        axes_row[0].set_title(f"Dice {row['dice']:.2f}   {row['case']}", loc="left", fontsize=18)
-        if row["weak"] is not None:
-            _draw_weak(axes_row[1], row["weak"])
-        _draw_contours(axes_row[-1], row["label"], _TRUTH)
-        _draw_contours(axes_row[-1], row["prediction"], _PREDICTION)
-        axes_row[-1].set(xlim=axes_row[0].get_xlim(), ylim=axes_row[0].get_ylim())
-    for axes, head in zip(grid[0], heads):
-        where = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center"}
-        axes.annotate(head, (0.5, 1), (0, 34), fontsize=20, weight="bold", **where)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        axes_column[0].set_title(f"Dice {row['dice']:.2f}\n{row['case'].replace('_', ' ')}", fontsize=15)
+        if has_weak and row["weak"] is not None:
+            _draw_weak(axes_column[1], row["weak"])
+        _draw_contours(axes_column[-1], row["label"], _TRUTH)
+        _draw_contours(axes_column[-1], row["prediction"], _PREDICTION)
+        axes_column[-1].set(xlim=axes_column[0].get_xlim(), ylim=axes_column[0].get_ylim())
+    for axes, head in zip(grid[:, 0], heads):
+        axes.set_ylabel(head, fontsize=18, weight="bold")
     handles: list[Any] = [
         Line2D([], [], color=_TRUTH, linewidth=4, label="ground truth"),
         Line2D([], [], color=_PREDICTION, linewidth=4, label="prediction"),
@@ -73,7 +74,7 @@ def plot_examples(samples: Sequence[Mapping[str, Any]], png_path: str | Path, *,
     known = {int(k) for row in rows if row["weak"] is not None for k in np.unique(row["weak"])}
     for k in sorted(known - {_UNKNOWN}):
         handles.append(Patch(color=_colour(k), label=f"known: class {k}" if k else "known: background"))
-    columns = min(len(handles), len(heads))
+    columns = min(len(handles), len(rows) + 1)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=17)
     if title:
         figure.suptitle(title, fontsize=22)

@@ -1,0 +1,54 @@
+"""What the documentation shows runs as it stands."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from conftest import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_of_a_page_runs(page: object) -> None:
+    text = page.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    code = "\n".join(_blocks(text, "python"))
+    names: dict[str, object] = {"__name__": "docs"}
+    exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own pages
+    assert code == "" or len(names) > 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_exist(page: object) -> None:
+    text = page.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+    missing = [target for target in targets if not (page.parent / target).exists()]  # type: ignore[attr-defined]
+    assert not missing
+
+
+def test_the_new_statistic_is_one_class_under_15_lines() -> None:
+    text = (REPOSITORY / "docs" / "new_statistic.md").read_text(encoding="utf-8")
+    block = next(block for block in _blocks(text, "python") if "class " in block)
+    classes = [node for node in ast.parse(block).body if isinstance(node, ast.ClassDef)]
+    assert len(classes) == 1
+    lines = (classes[0].end_lineno or 0) - classes[0].lineno + 1
+    assert lines < 15
+
+
+def test_the_overlay_for_own_data_is_under_20_lines() -> None:
+    text = (REPOSITORY / "docs" / "own_data.md").read_text(encoding="utf-8")
+    overlay = next(block for block in _blocks(text, "json") if "size_rule" in block)
+    assert len(overlay.splitlines()) < 20
+
+
+def test_every_file_of_the_concept_table_exists() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    files = re.findall(r"`((?:monai_constraints|bundles|docs|benchmarks|tests)/[\w./]+)`", text)
+    assert len(files) > 10
+    assert not [file for file in files if not (REPOSITORY / file).exists()]
