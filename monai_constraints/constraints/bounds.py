@@ -126,7 +126,12 @@ class Common(BoundsRule):
 
     @classmethod
     def from_values(
-        cls, values: Tensor, present: Tensor, *, factors: tuple[float, float] = (0.9, 1.1), minimum: float = -float("inf")
+        cls,
+        values: Tensor,
+        present: Tensor,
+        *,
+        factors: tuple[float, float] = (0.9, 1.1),
+        minimum: float = -float("inf"),
     ) -> Common:
         """[0.9 min, 1.1 max] of the statistic over the annotated samples that have the class (thesis 2.4.3).
 
@@ -142,8 +147,8 @@ class Common(BoundsRule):
         never = (~present.bool().any(0)).nonzero().flatten().tolist()
         if never:
             raise ValueError(
-                f"Common: of the K={present.shape[1]} classes, number {never} never occurs in the {len(values)} samples; "
-                "choose patients that have every class, or leave the class out of classes=[...]"
+                f"Common: of the K={present.shape[1]} classes, numbers {never} never occur in {len(values)} samples;"
+                " choose patients that have every class, or leave the class out of classes=[...]"
             )
         inside = present.bool()[..., None]
         least = values.masked_fill(~inside, float("inf")).amin(0)

@@ -13,10 +13,11 @@ from torch import Tensor
 __all__ = ["Centroid", "MeanIntensity", "Size", "Spread", "Statistic"]
 
 Feature = Union[float, Tensor]
+CACHED_SHAPES = 4  # feature maps are as large as the image: validation on native shapes must not pile them up
 NORMALISER_FLOOR = 1e-10  # keeps an empty region's quotient finite (REFERENCE: the published centroid's epsilon)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=CACHED_SHAPES)
 def _centred_axes(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
     # Centred, because squares of coordinates of several hundreds cost float32 its last digits.
     axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape]
@@ -94,12 +95,21 @@ class Statistic(ABC):
             raise ValueError(f"{type(self).__name__}: a patch needs both its offset and the whole image's shape")
         if self.needs_image and image is None:
             raise ValueError(f"{type(self).__name__}: needs the image; pass image=(B, C, *S)")
+        if self.needs_image and image is not None and (image.shape[0], *image.shape[2:]) != (len(region), *spatial):
+            raise ValueError(
+                f"{type(self).__name__}: image {tuple(image.shape)} does not fit the region {tuple(region.shape)}; "
+                f"expected (B, C, *S) = ({len(region)}, C, {', '.join(map(str, spatial))})"
+            )
+        if offset is not None and tuple(offset.shape) != (len(region), len(spatial)):
+            raise ValueError(
+                f"{type(self).__name__}: offset {tuple(offset.shape)}; expected (B, D) = {(len(region), len(spatial))}"
+            )
         with torch.autocast(region.device.type, enabled=False):
             phi = self._stacked_features(spatial, region.device, image, offset, shape)
             flat = region.float().flatten(2)
-            if phi.ndim == 2:
-                return flat @ phi.T
-            return torch.einsum("bkp,bfp->bkf", flat, phi)
+            # Not a matrix product: BLAS adds so many numbers one by one, which costs a soft volume of 10^7 voxels half
+            # a per cent of its size, and may round to TF32 or bfloat16. `sum` adds pairwise.
+            return torch.stack([(flat * f.unsqueeze(-2)).sum(-1) for f in phi.unbind(-2)], dim=-1)
 
     def __call__(
         self,
@@ -134,6 +144,7 @@ class Statistic(ABC):
             return region[:, first : last + 1]  # a view: no copy on the way there, none on the way back
         return region[:, list(self.classes)]
 
+    @torch.inference_mode(False)  # what a validation caches, a training must be able to differentiate with
     def _stacked_features(
         self,
         spatial: tuple[int, ...],
@@ -144,8 +155,9 @@ class Statistic(ABC):
     ) -> Tensor:
         key = (spatial, device)
         fixed = offset is None and not self.needs_image
-        if fixed and key in self._cache:
-            return self._cache[key]
+        cached = self._cache.get(key) if fixed else None
+        if cached is not None:
+            return cached
         coordinates: Sequence[Tensor] = _centred_axes(spatial, device)
         if offset is not None and shape is not None:
             # From the centre of the patch to the centre of the whole image.
@@ -157,16 +169,14 @@ class Statistic(ABC):
             ]
         if self.needs_image and image is not None:
             image = _plain(image).float()
-            if tuple(image.shape[2:]) != spatial:
-                raise ValueError(
-                    f"{type(self).__name__}: image {tuple(image.shape)} and region (B, C, {spatial}) differ in shape"
-                )
         maps = [torch.as_tensor(f, dtype=torch.float32, device=device) for f in self.features(coordinates, image)]
         ndim = max([len(spatial), *[m.ndim for m in maps]])
         batch = max([m.shape[0] for m in maps if m.ndim == len(spatial) + 1], default=1)
         full = (batch, *spatial) if ndim == len(spatial) + 1 else spatial
         phi = torch.stack([m.expand(full) for m in maps], dim=-len(spatial) - 1).flatten(-len(spatial))
         if fixed:
+            if len(self._cache) >= CACHED_SHAPES:
+                self._cache.clear()
             self._cache[key] = phi
         return phi
 
@@ -206,6 +216,7 @@ class Spread(Statistic):
     """Second central moment along each axis, sum_p s_p (c_p - C)^2 / sum_p s_p (thesis 2.8), in voxels squared. M = D.
 
     The variance of where the region is: a disc of radius r has r^2 / 4, a box of side a has a^2 / 12.
+    Rounding: about 1e-7 of the squared distance from the image's centre, 0.007 in the corner of 512 x 512.
     """
 
     minimum = 0.0

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .checks import check_bounds, check_cases, check_output_dir
+from .checks import check_bounds, check_cases, check_model, check_output_dir
 from .circles import TwoCircles
 from .datalist import read_datalist, write_datalist
 from .samplers import GroupBatchSampler, epoch_sampler
@@ -17,6 +17,7 @@ __all__ = [
     "TwoCircles",
     "check_bounds",
     "check_cases",
+    "check_model",
     "check_output_dir",
     "epoch_sampler",
     "read_datalist",

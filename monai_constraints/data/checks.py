@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-__all__ = ["check_bounds", "check_cases", "check_output_dir"]
+__all__ = ["check_bounds", "check_cases", "check_model", "check_output_dir"]
 
 MAX_LINES = 20
 AFFINE_TOLERANCE = 1e-3
@@ -39,6 +39,7 @@ def check_cases(
     weak_keys: Sequence[str] = (),
     unknown: int = 255,
     require_classes: bool = True,
+    progress: bool = True,
     workers: int = 4,
 ) -> None:
     """Read every file of a datalist once, and list all that would break or spoil a training.
@@ -49,6 +50,7 @@ def check_cases(
         image_keys, label_keys, weak_keys: what holds images, full labels, and weak labels such as scribbles.
         unknown: the value of a weak label where nothing is annotated.
         require_classes: a class that occurs nowhere in the list is an error.
+        progress: whether to show a bar.
         workers: threads that read.
 
     Raises:
@@ -62,7 +64,8 @@ def check_cases(
         return _check_item(items[position], position, classes, image_keys, label_keys, weak_keys, unknown)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        results = list(tqdm(pool.map(check, range(len(items))), total=len(items), desc="checking the data"))
+        running = pool.map(check, range(len(items)))
+        results = list(tqdm(running, total=len(items), desc="checking the data", disable=not progress))
     problems = [problem for found, _ in results for problem in found]
     # With unreadable labels an absent class would be a consequence, not a finding.
     if not problems and require_classes and (label_keys or weak_keys):
@@ -218,3 +221,13 @@ def check_output_dir(path: str | os.PathLike[str]) -> None:
             f"check_output_dir: cannot write in {path} ({error}); choose another output folder, or check its"
             " permissions and free space"
         ) from error
+
+
+def check_model(path: str | os.PathLike[str]) -> None:
+    """The weights to evaluate, infer with or export are there.
+
+    Raises:
+        FileNotFoundError: they are not.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"check_model: no trained model at {path}; train first, or pass --ckpt_path")

@@ -28,6 +28,7 @@ def read_run(folder: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: where the folder has no metrics.csv with at least one epoch.
+        ValueError: where no epoch was validated.
     """
     path = Path(folder) / "metrics.csv"
     if not path.is_file():
@@ -36,7 +37,10 @@ def read_run(folder: str | Path) -> dict[str, np.ndarray]:
         rows = list(csv.DictReader(file))
     if not rows:
         raise FileNotFoundError(f"compare: {path} has no epoch yet; let the training finish one")
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+    columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+    if not np.isfinite(columns.get("val_dice", np.array([]))).any():
+        raise ValueError(f"compare: {path} has no val_dice yet; let the training reach a validation")
+    return columns
 
 
 def compare_runs(folders: Sequence[str | Path], out: str | Path, *, last: int = 5) -> str:

@@ -54,7 +54,7 @@ class PartialCrossEntropy(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         target = target.as_subclass(Tensor) if type(target) is not Tensor else target
-        if target.ndim != input.ndim or target.shape[1] != 1 or target.shape[2:] != input.shape[2:]:
+        if target.shape != (input.shape[0], 1, *input.shape[2:]):
             raise ValueError(
                 f"PartialCrossEntropy: target {tuple(target.shape)} does not fit input {tuple(input.shape)}; expected "
                 f"(B, 1, *S) = {(input.shape[0], 1, *input.shape[2:])}, classes as integers and {self.ignore} = unknown"
@@ -64,7 +64,8 @@ class PartialCrossEntropy(nn.Module):
         with torch.autocast(input.device.type, enabled=False):
             p = self.activation(input)
             if p.shape[1] == 1:
-                p = torch.cat([1 - p, p], dim=1)
+                # 1 - p is exactly 0 from a logit of 17 on, without gradient; sigmoid(-x) is not.
+                p = torch.cat([self.activation(-input) if self.activation.sigmoid else 1 - p, p], dim=1)
             target = target.long()
             known = target != self.ignore
             if self.classes is not None:

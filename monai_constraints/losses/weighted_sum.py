@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class WeightedSum(nn.Module):
         super().__init__()
         if not terms:
             raise ValueError("WeightedSum: no terms; give at least one, such as {'ce': Term(...)}")
-        self.terms = nn.ModuleDict(dict(terms))
+        self.terms = cast("Mapping[str, Term]", nn.ModuleDict(dict(terms)))
         self.weights = {name: term.weight for name, term in terms.items()}
         self.activation = Activation("WeightedSum", softmax=not sigmoid, sigmoid=sigmoid, temperature=temperature)
         self.last: dict[str, Tensor] = {}

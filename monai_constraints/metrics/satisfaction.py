@@ -10,7 +10,7 @@ import torch
 from monai.metrics import Cumulative
 from torch import Tensor
 
-from ..constraints import Groups, Pooling, PoolingName, Statistic, active, get_pooling, residuals
+from ..constraints import GroupPooling, Groups, Pooling, PoolingName, Statistic, active, get_pooling, residuals
 
 __all__ = ["ConstraintSatisfaction"]
 
@@ -35,7 +35,6 @@ class ConstraintSatisfaction(Cumulative):
     def __init__(self, statistic: Statistic, *, pooling: PoolingName | Pooling = "image") -> None:
         super().__init__()
         self.statistic, self.pooling = statistic, get_pooling(pooling)
-        self._centre: Tensor | None = None
         self._previous: dict[int, Tensor] = {}
 
     def __call__(
@@ -49,12 +48,20 @@ class ConstraintSatisfaction(Cumulative):
     ) -> None:
         """Add the samples of a batch."""
         sums = self.statistic.sums(mask, image=image)
-        self._centre = self.statistic.centre(mask.shape[2:], torch.device("cpu"))
+        # One for each sample, since images may differ in shape.
+        centres = self.statistic.centre(mask.shape[2:], sums.device).repeat(len(sums), 1)
         names = index if group is None else group
+        if isinstance(self.pooling, GroupPooling) and (group is None or any(name is None for name in group)):
+            raise ValueError("ConstraintSatisfaction: no groups; pass group=batch['case'], the volume of each slice")
+        if not len(index) == len(names) == len(bounds) == len(sums):
+            raise ValueError(
+                f"ConstraintSatisfaction: {len(sums)} masks, {len(bounds)} bounds, {len(index)} indices and "
+                f"{len(names)} groups; expected one of each for every sample of the batch"
+            )
         # A checksum, since only tensors are gathered over ranks.
         codes = [zlib.crc32(str(name).encode()) for name in (names.tolist() if isinstance(names, Tensor) else names)]
         keys = torch.stack([index.cpu().long(), torch.tensor(codes, dtype=torch.long)], dim=1)
-        self.extend(keys.to(sums.device), sums, bounds.to(sums.device, torch.float32))
+        self.extend(keys.to(sums.device), sums, bounds.to(sums.device, torch.float32), centres)
 
     def aggregate(self) -> dict[str, float]:  # type: ignore[override]
         """{"satisfied", "violation", "stability"} since the last reset; NaN where nothing was constrained.
@@ -62,16 +69,17 @@ class ConstraintSatisfaction(Cumulative):
         Stability needs two epochs; it is NaN after the first.
         """
         self._sync()
-        if self._synced_tensors is None or self._centre is None or self._synced_tensors[0] is None:
+        if self._synced_tensors is None or self._synced_tensors[0] is None:
             return {"satisfied": float("nan"), "violation": float("nan"), "stability": float("nan")}
-        keys, sums, bounds = (torch.as_tensor(t).cpu() for t in self._synced_tensors)
+        keys, sums, bounds, centres = (torch.as_tensor(t).cpu() for t in self._synced_tensors)
         _, once = np.unique(keys[:, 0].numpy(), return_index=True)
-        keys, sums, bounds = keys[once], sums[once], bounds[once]
+        keys, sums, bounds, centres = keys[once], sums[once], bounds[once], centres[once]
         sums, bounds = self.pooling(sums, bounds, keys[:, 1])
-        z = residuals(self.statistic.value(sums, self._centre), bounds)
+        codes = keys[:, int(len(sums) < len(keys))].tolist()
+        names = list(dict.fromkeys(codes))
+        centres = centres[[codes.index(name) for name in names]]
+        z = residuals(torch.stack([self.statistic.value(s, c) for s, c in zip(sums, centres)]), bounds)
         now = torch.where(active(bounds), z.relu() / bounds.abs().clamp_min(1), torch.nan).flatten(1)
-        pooled = len(now) < len(keys)
-        names = list(dict.fromkeys(keys[:, 1].tolist())) if pooled else keys[:, 0].tolist()
         then = torch.stack([self._previous.get(name, torch.full_like(now[0], torch.nan)) for name in names])
         self._previous = dict(zip(names, now))
         counted, held = ~now.isnan(), (then == 0) & ~now.isnan()

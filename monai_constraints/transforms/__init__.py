@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .bounds import ConstraintBoundsd, common_bounds
+from .dihedral import RandDihedrald
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
@@ -12,6 +13,7 @@ __all__ = [
     "ErodedLabeld",
     "FullLabeld",
     "PointLabeld",
+    "RandDihedrald",
     "ScribbleLabeld",
     "common_bounds",
 ]

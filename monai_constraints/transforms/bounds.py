@@ -14,12 +14,17 @@ from ..constraints import BoundsRule, Common, Statistic
 __all__ = ["ConstraintBoundsd", "common_bounds"]
 
 
-def _measure(sample: Mapping[Hashable, Any], statistic: Statistic, key: str, image_key: str) -> tuple[Tensor, Tensor, int]:
+def _measure(
+    sample: Mapping[Hashable, Any], statistic: Statistic, key: str, image_key: str
+) -> tuple[Tensor, Tensor, int]:
     """Values (K, M) and presence (K,) of the classes in a sample's label, and its number of voxels."""
-    if key not in sample:
-        raise KeyError(f"bounds: the sample has no {key!r}; it has {sorted(str(k) for k in sample)}")
+    for needed in [key, *([image_key] if statistic.needs_image else [])]:
+        if needed not in sample:
+            raise KeyError(f"bounds: the sample has no {needed!r}; it has {sorted(str(k) for k in sample)}")
     if statistic.classes is None:
-        raise ValueError(f"bounds: give {type(statistic).__name__} its classes=[...]; a label does not tell how many there are")
+        raise ValueError(
+            f"bounds: give {type(statistic).__name__} its classes=[...]; a label does not tell how many there are"
+        )
     label = torch.as_tensor(sample[key])
     label = label.as_subclass(Tensor) if type(label) is not Tensor else label
     if label.ndim not in (3, 4) or label.shape[0] != 1:
@@ -85,6 +90,8 @@ def common_bounds(
     Raises:
         ValueError: where a patient has no sample, or a class never occurs in theirs.
     """
+    if isinstance(patients, str) or not patients:
+        raise ValueError(f"common_bounds: patients={patients!r}; give a list of one patient or more")
     chosen = [sample for sample in samples if sample.get(patient_key) in set(patients)]
     missing = sorted(set(patients) - {sample[patient_key] for sample in chosen})
     if missing:

@@ -1,0 +1,124 @@
+"""Bundles as their users run them: commands that are killed and resumed, and several processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bundle_data import BUNDLES, configs, make_acdc, read_csv, run, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
+
+EPOCHS = 16
+PATIENCE = 240  # seconds, on a busy machine
+
+
+def command(bundle: str, *names: str, launcher: tuple[str, ...] = (), **options: Any) -> list[str]:
+    given = settings(bundle, **options)
+    files = ",".join(f"'{name}'" for name in configs(bundle, *names))
+    arguments = [text for key, value in given.items() for text in (f"--{key}", str(value))]
+    return [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", f"[{files}]", *arguments]
+
+
+@contextmanager
+def started(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    paths = [str(BUNDLES.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            arguments, stdout=file, stderr=file, env=environment, start_new_session=True, cwd=log.parent
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def finish(process: subprocess.Popen[bytes], log: Path) -> None:
+    assert process.wait(PATIENCE) == 0, log.read_text()[-4000:]
+
+
+def wait_until(condition: Any, process: subprocess.Popen[bytes], log: Path, *, pause: float) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, log.read_text()[-4000:]
+        time.sleep(pause)
+
+
+def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    """Killed in an epoch, killed again while the checkpoint is written, resumed: not one bit differs."""
+    data = make_acdc(tmp_path / "acdc")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    common: dict[str, Any] = {"dataset_dir": data, "max_epochs": EPOCHS}
+    logs = [tmp_path / f"{name}.log" for name in ("whole", "first", "second", "third")]
+    first = command("acdc_lv", "train", output_dir=broken, **common)
+    again = [*first, "--resume", "True"]
+    with started(command("acdc_lv", "train", output_dir=whole, **common), logs[0]) as straight:
+        with started(first, logs[1]) as process:
+            wait_until((broken / "checkpoint.pt").exists, process, logs[1], pause=0.01)
+            time.sleep(random.uniform(0, 0.3))
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+        assert 1 <= len(read_csv(broken / "metrics.csv")) < EPOCHS and not (broken / "model.pt").exists()
+        with started(again, logs[2]) as process:
+            new = f".checkpoint.pt.{process.pid}.tmp"
+            wait_until(lambda: (broken / new).exists(), process, logs[2], pause=0)
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+        with started(again, logs[3]) as process:
+            finish(process, logs[3])
+        finish(straight, logs[0])
+
+    expected, found = (torch.load(folder / "model.pt", weights_only=True) for folder in (whole, broken))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    rows = [read_csv(folder / "metrics.csv") for folder in (whole, broken)]
+    numbers = [[{k: v for k, v in row.items() if not k.startswith("seconds")} for row in table] for table in rows]
+    assert numbers[0] == numbers[1] and len(numbers[0]) == EPOCHS
+    assert all("Resume: goes on after epoch" in log.read_text() for log in logs[2:])
+    assert not list(broken.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("bundle", ["acdc_lv", "two_circles"])
+def test_two_processes(bundle: str, tmp_path: Path) -> None:
+    """Training and evaluation on two processes, whose numbers are those of one process with the same network."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    given: dict[str, Any] = {"output_dir": str(out), "max_epochs": 2, "learning_rate": 0.05}
+    if bundle == "acdc_lv":
+        given["dataset_dir"] = str(make_acdc(tmp_path / "acdc"))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    arguments = command(bundle, "train", "multi_gpu_train", launcher=launcher, **given)
+    with started(arguments, log) as process:
+        finish(process, log)
+    _, row = read_csv(out / "metrics.csv")
+    assert {"model.pt", "curves.png", "examples.png", "checkpoint.pt"} <= {path.name for path in out.iterdir()}
+    assert log.read_text().count("INFO epoch 2/2: ") == 1
+    run(bundle, "train", "evaluate", **given)
+    compare(out / "evaluation", row)
+    if bundle == "acdc_lv":
+        arguments = command(
+            bundle, "train", "multi_gpu_train", "evaluate", launcher=launcher, **given, evaluation_dir=str(out / "two")
+        )
+        with started(arguments, log) as process:
+            finish(process, log)
+        compare(out / "two", row)
+        one, two = (sorted((out / name / "dice_raw.csv").read_text().splitlines()) for name in ("evaluation", "two"))
+        assert one == two
+
+
+def compare(folder: Path, row: dict[str, str]) -> None:
+    metrics = dict(line.split(",") for line in (folder / "metrics.csv").read_text().splitlines())
+    for name in ("dice", "size_satisfied", "size_violation"):
+        assert float(metrics[name]) == pytest.approx(float(row[f"val_{name}"]), rel=1e-5), name

@@ -1,0 +1,87 @@
+"""The walls of the package: who imports whom, which names a user meets, how long a file is."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import monai_constraints
+
+ROOT = Path(monai_constraints.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+# constraints <- losses, metrics, transforms, data, networks <- handlers, engines <- experiments
+LAYERS = {
+    "constraints": 0,
+    **dict.fromkeys(["losses", "metrics", "transforms", "data", "networks"], 1),
+    **dict.fromkeys(["handlers", "engines"], 2),
+    "experiments": 3,
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, type checking and function bodies included."""
+    package = ["monai_constraints", *path.relative_to(ROOT).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from . import x` may import the module x.
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names if node.module is None)}
+    return found
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_relative_imports_are_resolved() -> None:
+    assert "monai_constraints.constraints" in imports(ROOT / "losses" / "constraint.py")
+    assert "monai_constraints.losses.activation" in imports(ROOT / "losses" / "constraint.py")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "constraints").glob("*.py")), ids=name)
+def test_the_mathematics_imports_torch_only(path: Path) -> None:
+    allowed = {"torch", *sys.stdlib_module_names}
+    foreign = {m for m in imports(path) if m.split(".")[0] not in allowed}
+    assert {m for m in foreign if not m.startswith("monai_constraints.constraints")} == set()
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent != ROOT], ids=name)
+def test_imports_run_one_way(path: Path) -> None:
+    own = path.relative_to(ROOT).parts[0]
+    assert own in LAYERS, f"give {own} its layer in this test and in DESIGN"
+    others = {m.split(".")[1] for m in imports(path) if m.startswith("monai_constraints.")} - {own}
+    assert {other for other in others if LAYERS.get(other, 99) >= LAYERS[own]} == set()
+    assert "monai_constraints" not in imports(path)  # the root imports everything
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 260
+
+
+def test_a_user_meets_few_names_and_all_exist() -> None:
+    names = monai_constraints.__all__
+    assert len(names) <= 15 and len(set(names)) == len(names)
+    for public in names:
+        assert getattr(monai_constraints, public).__doc__
+
+
+@pytest.mark.parametrize("package", sorted({p.parent for p in FILES} - {ROOT}), ids=name)
+def test_no_class_of_ours_has_a_name_of_monais(package: Path) -> None:
+    # MONAI's locator finds classes by bare name in every module whose name starts with "monai".
+    module = importlib.import_module(".".join(["monai_constraints", *package.relative_to(ROOT).parts]))
+    theirs = {
+        public
+        for other in ("losses", "metrics", "transforms", "networks.nets", "handlers", "data", "engines", "inferers")
+        for public in dir(importlib.import_module(f"monai.{other}"))
+    }
+    assert "DiceLoss" in theirs and "UNet" in theirs
+    assert set(getattr(module, "__all__", [])) & theirs == set()

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import loops
+import pytest
+import torch
+from torch import Tensor, nn
+
+from monai_constraints.constraints import LogBarrier, MeanIntensity, Quadratic, Size
+from monai_constraints.losses import ConstraintLoss, PartialCrossEntropy, Term, WeightedSum
+
+SHAPE = (2, 3, 4, 5)
+
+
+def terms() -> dict[str, Term]:
+    return {
+        "ce": Term(PartialCrossEntropy(classes=[1, 2]), "weak"),
+        "size": Term(ConstraintLoss(Size(classes=[1]), Quadratic()), "size_bounds", weight=0.01),
+        "light": Term(
+            ConstraintLoss(MeanIntensity(classes=[2]), LogBarrier(3)),
+            "light_bounds",
+            weight=0.5,
+            arguments={"image": "image"},
+        ),
+    }
+
+
+def batch() -> dict[str, Tensor]:
+    weak = torch.randint(0, 3, (2, 1, 4, 5), dtype=torch.uint8)
+    weak[:, :, :2] = 255
+    return {
+        "weak": weak,
+        "size_bounds": torch.tensor([[[[12.0, 20.0]]], [[[0.0, 2.0]]]]),
+        "light_bounds": torch.tensor([[[[-0.1, 0.1]]], [[[0.5, 1.0]]]]),
+        "image": torch.randn(2, 1, 4, 5),
+    }
+
+
+class Spy(nn.Module):
+    """Records what it was called with."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        self.input, self.autocast = input, torch.is_autocast_enabled(input.device.type)
+        return (input * target).sum()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_it_is_the_weighted_sum_of_terms_on_probabilities(temperature: float, sigmoid: bool) -> None:
+    logits, targets = torch.randn(SHAPE).requires_grad_(), batch()
+    loss = WeightedSum(terms(), temperature=temperature, sigmoid=sigmoid)
+    got = loss(logits, targets)
+    p = (temperature * logits).sigmoid() if sigmoid else (temperature * logits).softmax(1)
+    apart = {
+        "ce": PartialCrossEntropy(classes=[1, 2])(p, targets["weak"]),
+        "size": ConstraintLoss(Size(classes=[1]), Quadratic())(p, targets["size_bounds"]),
+        "light": ConstraintLoss(MeanIntensity(classes=[2]), LogBarrier(3))(
+            p, targets["light_bounds"], image=targets["image"]
+        ),
+    }
+    torch.testing.assert_close(got, apart["ce"] + 0.01 * apart["size"] + 0.5 * apart["light"])
+    assert list(loss.last) == ["ce", "size", "light"]
+    for name, value in apart.items():
+        torch.testing.assert_close(loss.last[name], value)  # unweighted
+        assert not loss.last[name].requires_grad and loss.last[name].ndim == 0
+
+
+def test_gradient_is_the_slope_of_the_sum() -> None:
+    logits, targets = torch.randn(SHAPE).requires_grad_(), batch()
+    loss = WeightedSum(terms(), temperature=2)
+    loss(logits, targets).backward()
+
+    def from_equations(x: Tensor) -> float:
+        p, total, count = (2 * x).softmax(1), 0.0, 0
+        for b in range(2):
+            for i in range(4):
+                for j in range(5):
+                    y = int(targets["weak"][b, 0, i, j])
+                    if y in (1, 2):
+                        total, count = total - float(p[b, y, i, j].log()), count + 1
+        size = loops.sides(loops.values(loops.size, p, [1]), targets["size_bounds"], loops.quadratic)
+        light = loops.values(loops.mean_intensity, p, [2], targets["image"])
+        barrier = loops.sides(light, targets["light_bounds"], lambda z: loops.log_barrier(z, 3))
+        return total / count + float(0.01 * size.sum() + 0.5 * barrier.sum()) / (2 * 20)
+
+    torch.testing.assert_close(logits.grad.double(), loops.slope(from_equations, logits), rtol=2e-3, atol=1e-5)
+
+
+def test_every_term_gets_the_same_probabilities() -> None:
+    spies = [Spy(), Spy()]
+    loss = WeightedSum({"a": Term(spies[0], "x"), "b": Term(spies[1], "x")})
+    loss(torch.randn(SHAPE), {"x": torch.ones(())})
+    assert spies[0].input is spies[1].input
+    torch.testing.assert_close(spies[0].input.sum(1), torch.ones(2, 4, 5))
+
+
+def test_weights_change_at_run_time() -> None:
+    logits, targets = torch.randn(SHAPE), batch()
+    loss = WeightedSum(terms())
+    assert loss.weights == {"ce": 1.0, "size": 0.01, "light": 0.5}
+    loss.weights.update(ce=0.0, size=3.0, light=0.0)
+    torch.testing.assert_close(loss(logits, targets), 3 * loss.last["size"])
+
+
+def test_a_weight_of_zero_logs_without_gradient() -> None:
+    logits, targets = torch.randn(SHAPE).requires_grad_(), batch()
+    loss = WeightedSum(terms())
+    loss.weights["size"] = loss.weights["light"] = 0
+    (got,) = torch.autograd.grad(loss(logits, targets), logits)
+    alone = WeightedSum({"ce": terms()["ce"]})
+    (expected,) = torch.autograd.grad(alone(logits, targets), logits)
+    assert torch.equal(got, expected)
+    assert loss.last["size"] > 0 and loss.last["light"] != 0
+    loss.weights["ce"] = 0
+    (got,) = torch.autograd.grad(loss(logits, targets), logits)
+    assert torch.equal(got, torch.zeros_like(logits))
+
+
+def test_a_term_of_weight_zero_may_be_infinite() -> None:
+    class Broken(nn.Module):
+        def forward(self, input: Tensor, target: Tensor) -> Tensor:
+            return torch.log(input * 0).sum()
+
+    logits = torch.randn(SHAPE).requires_grad_()
+    loss = WeightedSum({"broken": Term(Broken(), "weak", weight=0), "ce": terms()["ce"]})
+    total = loss(logits, batch())
+    total.backward()
+    assert total.isfinite() and logits.grad.isfinite().all() and loss.last["broken"].isinf()
+
+
+def test_evaluation_without_gradient() -> None:
+    loss, targets = WeightedSum(terms()), batch()
+    with torch.no_grad():
+        assert not loss(torch.randn(SHAPE), targets).requires_grad
+    assert not loss(torch.randn(SHAPE), targets).requires_grad
+
+
+def test_half_precision_logits_are_summed_in_float32() -> None:
+    logits, targets = torch.randn(SHAPE).bfloat16(), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = WeightedSum(terms())(logits, targets)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, WeightedSum(terms())(logits.float(), targets))
+    spy = Spy()
+    with torch.autocast("cpu", torch.bfloat16):
+        WeightedSum({"a": Term(spy, "x")})(logits, {"x": torch.ones(())})
+    assert spy.input.dtype == torch.float32 and not spy.autocast
+
+
+def test_errors() -> None:
+    loss, targets = WeightedSum(terms()), batch()
+    assert loss.target_keys == ["weak", "size_bounds", "light_bounds", "image"]
+    del targets["size_bounds"], targets["image"]
+    with pytest.raises(KeyError, match=r"lack \['size_bounds', 'image'\] \(they have \['light_bounds', 'weak'\]\)"):
+        loss(torch.randn(SHAPE), targets)
+    with pytest.raises(ValueError, match="no terms"):
+        WeightedSum({})
+    with pytest.raises(ValueError, match="temperature must be > 0, got -1"):
+        WeightedSum(terms(), temperature=-1)
