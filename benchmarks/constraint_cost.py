@@ -18,7 +18,16 @@ import torch
 from monai.networks.nets import BasicUNet
 from torch import Tensor
 
-from monai_constraints import Centroid, ConstraintLoss, LogBarrier, PartialCrossEntropy, Size, Statistic, Term, WeightedSum
+from monai_constraints import (
+    Centroid,
+    ConstraintLoss,
+    LogBarrier,
+    PartialCrossEntropy,
+    Size,
+    Statistic,
+    Term,
+    WeightedSum,
+)
 from monai_constraints.constraints.statistics import Feature
 
 
@@ -86,8 +95,8 @@ def training_steps(batch: int, size: int, rounds: int) -> None:
     # Neighbours share the machine's mood: the ratio of each pair, then the median.
     ratio = statistics.median(b / a for a, b in zip(times["ce"], times["constrained"]))
     print(  # noqa: T201 - a benchmark's result
-        f"step, U-Net, batch {batch} x {size} x {size}: {statistics.median(times['ce']):.4f} s with cross-entropy alone; "
-        f"with size and centroid bounds x {ratio:.4f} (median of {rounds} pairs)"
+        f"step, U-Net, batch {batch} x {size} x {size}: {statistics.median(times['ce']):.4f} s with cross-entropy;"
+        f" with size and centroid bounds x {ratio:.4f} (median of {rounds} pairs)"
     )
 
 

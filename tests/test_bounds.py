@@ -20,7 +20,7 @@ from monai_constraints.constraints import (
     active,
     residuals,
 )
-from monai_constraints.transforms import ConstraintBoundsd, common_bounds
+from monai_constraints.transforms import ConstraintBoundsd, GivenBoundsd, common_bounds
 
 INF = float("inf")
 
@@ -128,7 +128,7 @@ def test_errors_of_the_rules() -> None:
         Common(5, 4)
     with pytest.raises(ValueError, match="Individual: margins must be >= 0, got relative=-0.1"):
         Individual(relative=-0.1)
-    with pytest.raises(ValueError, match="Common: lower bound above upper bound"):
+    with pytest.raises(ValueError, match=r"Common: .* has a > b"):
         bounds_of(Size(classes=[1]), Common(-5, -4))
     with pytest.raises(ValueError, match=r"of the K=2 classes, numbers \[1\] never occur in 3 samples"):
         Common.from_values(torch.ones(3, 2, 1), torch.tensor([[1, 0]] * 3))
@@ -181,3 +181,34 @@ def test_infinite_bounds_have_zero_gradient() -> None:
 def test_bounds_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"bounds \(2, 3, 2, 2\) do not fit .* values \(2, 3, 1\).*same statistic"):
         residuals(torch.zeros(2, 3, 1), torch.zeros(2, 3, 2, 2))
+
+
+def test_given_bounds_are_those_of_the_datalist() -> None:
+    transform = GivenBoundsd("size", classes=2)
+    out = transform({"size_bounds": [[[10, 20]], [[None, 5]]], "case": "01"})["size_bounds"]
+    assert torch.equal(out, torch.tensor([[[10.0, 20.0]], [[-torch.inf, 5.0]]]))
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ([[[20, 10]], [[0, 5]]], "size_bounds of case '01'.*a > b"),
+        ([[[10, 20]]], "expected K=2, got K=1"),
+        ([[10, 20], [0, 5]], "expected 2 lists of pairs"),
+        ("10-20", "expected 2 lists of pairs"),
+    ],
+)
+def test_given_bounds_that_make_no_sense(given: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GivenBoundsd("size", classes=2)({"size_bounds": given, "case": "01"})
+
+
+def test_given_bounds_that_are_missing() -> None:
+    with pytest.raises(KeyError, match="'01' has no 'size_bounds'"):
+        GivenBoundsd("size", classes=2)({"case": "01"})
+
+
+def test_common_bounds_of_another_shape() -> None:
+    rule = Common([[1.0], [2.0]], [[3.0], [4.0]])
+    with pytest.raises(ValueError, match=r"shape \(2, 1\).*\(K, M\) = \(3, 1\)"):
+        rule(torch.ones(3, 1), torch.ones(3), voxels=9)

@@ -98,6 +98,8 @@ def test_two_processes(bundle: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {"output_dir": str(out), "max_epochs": 2, "learning_rate": 0.05}
     if bundle == "acdc_lv":
         given["dataset_dir"] = str(make_acdc(tmp_path / "acdc"))
+    else:
+        given["validate#dataloader#batch_size"] = 1  # four validation batches on one rank, three on the other
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     arguments = command(bundle, "train", "multi_gpu_train", launcher=launcher, **given)
     with started(arguments, log) as process:

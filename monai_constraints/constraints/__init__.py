@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, residuals
+from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals
 from .penalties import Hinge, LogBarrier, Penalty, Quadratic, StandardLogBarrier, duality_gap_bound
 from .pooling import GroupPooling, Groups, ImagePooling, Pooling, PoolingName, get_pooling
 from .statistics import Centroid, MeanIntensity, Size, Spread, Statistic
@@ -29,6 +29,7 @@ __all__ = [
     "Tag",
     "Unbounded",
     "active",
+    "check_bounds",
     "duality_gap_bound",
     "get_pooling",
     "residuals",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["BoundsRule", "Common", "Individual", "Tag", "Unbounded", "active", "residuals"]
+__all__ = ["BoundsRule", "Common", "Individual", "Tag", "Unbounded", "active", "check_bounds", "residuals"]
 
 
 def active(bounds: Tensor) -> Tensor:
@@ -39,6 +39,33 @@ def residuals(values: Tensor, bounds: Tensor) -> Tensor:
     filled = torch.where(finite, bounds, 0.0)  # before the subtraction: inf * 0 is NaN on the way back
     z = torch.stack([filled[..., 0] - values, values - filled[..., 1]], dim=-1)
     return torch.where(finite, z, -1.0)
+
+
+def check_bounds(bounds: Tensor, *, classes: int | None, name: str) -> None:
+    """Bounds a <= f(s) <= b (thesis 3.1) as (K, M, 2): shape, no NaN, a <= b; +-inf is inactive.
+
+    Args:
+        bounds: the tensor, last axis [a, b].
+        classes: the expected K; None: any.
+        name: how the message calls it, e.g. the key in the sample.
+
+    Raises:
+        ValueError: says which entry and what to do.
+    """
+    shape = tuple(bounds.shape)
+    if len(shape) != 3 or shape[2] != 2:
+        raise ValueError(f"{name}: expected shape (K, M, 2), got {shape}; stack a and b last")
+    if classes is not None and shape[0] != classes:
+        raise ValueError(f"{name}: expected K={classes}, got K={shape[0]}; make them with these classes")
+    lower, upper = bounds.unbind(-1)
+    for wrong, what, remedy in (
+        (torch.isnan(bounds).any(-1), "is NaN", "use -inf or inf where there is no bound"),
+        (lower > upper, "has a > b", "swap them, or correct the margin they were made with"),
+    ):
+        if wrong.any():
+            k, m = wrong.nonzero()[0].tolist()
+            entry = bounds[k, m].tolist()
+            raise ValueError(f"{name}: class {k}, value {m}: [a, b] = {entry} {what}; {remedy}")
 
 
 class BoundsRule(ABC):
@@ -72,8 +99,7 @@ class BoundsRule(ABC):
         bounds = self.present(values.float(), voxels).clone()
         lower = bounds[..., 0]
         bounds[..., 0] = torch.where(torch.isfinite(lower), lower.clamp_min(minimum), lower)
-        if (bounds[..., 0] > bounds[..., 1]).any():
-            raise ValueError(f"{type(self).__name__}: lower bound above upper bound in {bounds.tolist()}")
+        check_bounds(bounds, classes=len(values), name=type(self).__name__)
         return torch.where(present[:, None, None].bool(), bounds, torch.tensor(absent))
 
 
@@ -122,6 +148,12 @@ class Common(BoundsRule):
         return f"Common(lower={self.lower.tolist()}, upper={self.upper.tolist()})"
 
     def present(self, values: Tensor, voxels: int) -> Tensor:
+        for side in (self.lower, self.upper):
+            if side.ndim and side.shape != values.shape:
+                raise ValueError(
+                    f"Common: bounds of shape {tuple(side.shape)}, the statistic has (K, M) = {tuple(values.shape)}; "
+                    "give one number, or K lists of M numbers"
+                )
         return torch.stack([self.lower.expand(values.shape), self.upper.expand(values.shape)], dim=-1)
 
     @classmethod

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .checks import check_bounds, check_cases, check_model, check_output_dir
+from .checks import check_cases, check_model, check_output_dir
 from .circles import TwoCircles
 from .datalist import read_datalist, write_datalist
 from .samplers import GroupBatchSampler, epoch_sampler
@@ -15,7 +15,6 @@ __all__ = [
     "GroupBatchSampler",
     "SliceDataset",
     "TwoCircles",
-    "check_bounds",
     "check_cases",
     "check_model",
     "check_output_dir",

@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-__all__ = ["check_bounds", "check_cases", "check_model", "check_output_dir"]
+__all__ = ["check_cases", "check_model", "check_output_dir"]
 
 MAX_LINES = 20
 AFFINE_TOLERANCE = 1e-3
@@ -168,33 +166,6 @@ def _check_finite(volume: _Volume) -> list[_Problem]:
     if not bad:
         return []
     return [_Problem(f"{volume.where}: {bad} voxels are NaN or infinite; replace them or leave the case out")]
-
-
-def check_bounds(bounds: Tensor, *, classes: int | None, name: str) -> None:
-    """Bounds a <= f(s) <= b (thesis 3.1) as (K, M, 2): shape, no NaN, a <= b; +-inf is inactive.
-
-    Args:
-        bounds: the tensor, last axis [a, b].
-        classes: the expected K; None: any.
-        name: how the message calls it, e.g. the key in the sample.
-
-    Raises:
-        ValueError: says which entry and what to do.
-    """
-    shape = tuple(bounds.shape)
-    if len(shape) != 3 or shape[2] != 2:
-        raise ValueError(f"{name}: expected shape (K, M, 2), got {shape}; stack a and b last")
-    if classes is not None and shape[0] != classes:
-        raise ValueError(f"{name}: expected K={classes}, got K={shape[0]}; make them with these classes")
-    lower, upper = bounds.unbind(-1)
-    for wrong, what, remedy in (
-        (torch.isnan(bounds).any(-1), "is NaN", "use -inf or inf where there is no bound"),
-        (lower > upper, "has a > b", "swap them, or correct the margin they were made with"),
-    ):
-        if wrong.any():
-            k, m = wrong.nonzero()[0].tolist()
-            entry = bounds[k, m].tolist()
-            raise ValueError(f"{name}: class {k}, value {m}: [a, b] = {entry} {what}; {remedy}")
 
 
 def check_output_dir(path: str | os.PathLike[str]) -> None:

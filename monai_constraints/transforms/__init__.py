@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .bounds import ConstraintBoundsd, common_bounds
+from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
@@ -12,6 +12,7 @@ __all__ = [
     "ConstraintBoundsd",
     "ErodedLabeld",
     "FullLabeld",
+    "GivenBoundsd",
     "PointLabeld",
     "RandDihedrald",
     "ScribbleLabeld",

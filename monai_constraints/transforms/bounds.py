@@ -9,9 +9,9 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor
 
-from ..constraints import BoundsRule, Common, Statistic
+from ..constraints import BoundsRule, Common, Statistic, check_bounds
 
-__all__ = ["ConstraintBoundsd", "common_bounds"]
+__all__ = ["ConstraintBoundsd", "GivenBoundsd", "common_bounds"]
 
 
 def _measure(
@@ -67,6 +67,40 @@ class ConstraintBoundsd(Transform):
             values, present, voxels=voxels, absent=self.statistic.absent, minimum=self.statistic.minimum
         )
         return {**data, f"{self.name}_bounds": bounds}
+
+
+class GivenBoundsd(Transform):
+    """Bounds that somebody measured, from the datalist: `<name>_bounds`, K lists of M pairs [a, b], as a tensor.
+
+    In the units of the image that the network sees; null is "not known", an infinite bound.
+
+    Args:
+        name: the entry is `<name>_bounds`.
+        classes: K.
+
+    Raises:
+        KeyError: where the sample has no such entry.
+        ValueError: for another shape than (K, M, 2), NaN, or a > b.
+    """
+
+    def __init__(self, name: str, *, classes: int) -> None:
+        self.key, self.classes = f"{name}_bounds", classes
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if self.key not in data:
+            raise KeyError(f"GivenBoundsd: case {data.get('case')!r} has no {self.key!r}; add it to the datalist")
+        name = f"{self.key} of case {data.get('case')!r}"
+        try:
+            bounds = torch.tensor([[_open(pair) for pair in values] for values in data[self.key]])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: {data[self.key]}; expected {self.classes} lists of pairs [a, b]") from error
+        check_bounds(bounds, classes=self.classes, name=name)
+        return {**data, self.key: bounds}
+
+
+def _open(pair: Sequence[float | None]) -> list[float]:
+    lower, upper = pair
+    return [-float("inf") if lower is None else float(lower), float("inf") if upper is None else float(upper)]
 
 
 def common_bounds(
