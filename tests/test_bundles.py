@@ -11,7 +11,20 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
-from bundle_data import AFFINE, BUNDLES, PATIENTS, SHAPE, configs, load, make_acdc, read_csv, run, save, settings
+from bundle_data import (
+    AFFINE,
+    BUNDLES,
+    FEATURES,
+    PATIENTS,
+    SHAPE,
+    configs,
+    load,
+    make_acdc,
+    read_csv,
+    run,
+    save,
+    settings,
+)
 from conftest import REPOSITORY, data_root
 from monai.bundle import ConfigParser, ConfigWorkflow
 
@@ -71,12 +84,38 @@ def test_train_alone(bundle: str, trained: dict[str, dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(("bundle", "row"), ROWS)
-def test_row_trains(bundle: str, row: str, acdc: Path, tmp_path: Path) -> None:
+def test_row_trains_and_evaluates(bundle: str, row: str, acdc: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"dataset_dir": str(acdc)} if bundle == "acdc_lv" else {}
     if row == "enet":
         options["network_def#features"] = 4
-    run(bundle, "train", f"rows/{row}", output_dir=str(tmp_path), **options)
-    check_written(tmp_path)
+    options["output_dir"] = str(tmp_path / "out")
+    run(bundle, "train", f"rows/{row}", **options)
+    check_written(tmp_path / "out")
+    run(bundle, "train", f"rows/{row}", "evaluate", **options, evaluation_dir=str(tmp_path / "evaluation"))
+    check_evaluation(tmp_path / "evaluation", tmp_path / "out")
+
+
+def test_model_lost_after_the_last_epoch_is_written_again(trained: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(trained["acdc_lv"]["output_dir"], out)
+    before = torch.load(out / "model.pt", weights_only=True)
+    (out / "model.pt").unlink()
+    run("acdc_lv", "train", **{**trained["acdc_lv"], "output_dir": str(out), "resume": True})
+    after = torch.load(out / "model.pt", weights_only=True)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_cpu_overlay_trains_and_infers(acdc: Path, tmp_path: Path) -> None:
+    given = {"bundle_root": str(BUNDLES / "acdc_lv"), "dataset_dir": str(acdc), "progress": False}
+    given |= {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES}
+    given |= {"max_epochs": 1, "val_interval": 1}
+    files = {names[0]: configs("acdc_lv", *names) for names in (("train", "cpu", "rows/common"), ("inference", "cpu"))}
+    out = str(tmp_path / "out")
+    monai.bundle.run(config_file=files["train"], logging_file=False, output_dir=out, **given)  # type: ignore[arg-type]
+    check_written(tmp_path / "out")
+    given |= {"ckpt_path": out + "/model.pt", "output_dir": str(tmp_path / "masks")}
+    monai.bundle.run(config_file=files["inference"], logging_file=False, **given)  # type: ignore[arg-type]
+    assert len(list((tmp_path / "masks").rglob("*_pred.nii.gz"))) == len(PATIENTS)
 
 
 @pytest.mark.parametrize(("bundle", "row"), ROWS)

@@ -128,10 +128,10 @@ def evaluator(dices: list[float | None], *, one_hot: bool, decollated: bool) -> 
             if one_hot:
                 label, prediction = (one_hot_of(x[0], 3).permute(2, 0, 1) for x in (label, prediction))
             outputs.append({"image": torch.rand(1, H, W), "label": label, "pred": prediction})
-            inputs.append({"weak": torch.full((1, H, W), 255), "case": f"case{i}"})
+            inputs.append({"weak": torch.full((1, H, W), 255), "case": f"case{i}", "slice": torch.tensor(i)})
         engine.state.batch = inputs
         if not decollated:
-            engine.state.batch = {k: [x[k] for x in inputs] for k in ("weak", "case")}
+            engine.state.batch = {k: [x[k] for x in inputs] for k in ("weak", "case", "slice")}
         return outputs
 
     return Engine(step)
@@ -147,7 +147,7 @@ def test_examples_keeps_worst_and_best(tmp_path: Path, one_hot: bool, decollated
     examples.attach(engine)
     engine.run([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]])
     kept = [(round(s["dice"], 3), s["case"]) for s in examples._kept]
-    assert kept == [(0.1, "case5"), (0.2, "case3"), (0.8, "case8"), (0.9, "case1")]
+    assert kept == [(0.1, "case5 slice 5"), (0.2, "case3 slice 3"), (0.8, "case8 slice 8"), (0.9, "case1 slice 1")]
     assert all(s["weak"].shape == s["prediction"].shape == (H, W) for s in examples._kept)
     picture(tmp_path / "examples.png")
 

@@ -28,7 +28,8 @@ def acdc_datalist(root: str | os.PathLike[str]) -> dict[str, list[dict[str, Any]
 
     The trap: the affine of these files is diag(-1, -1, 1), whatever the voxel size, and the header of the
     ground truth says 1 mm too. The true size is in the pixdim field of the image's header alone; `spacing` is
-    read there. `Spacingd`, and whatever else takes the spacing from the affine, sees 1 mm.
+    read there. MONAI's NibabelReader puts an image's pixdim into its affine, which leaves the ground truth at 1 mm:
+    `Spacingd` on both would misalign them.
 
     The split is by patient: number n validates if (n - 1) mod 20 is in {12, 13, 14, 15}.
 

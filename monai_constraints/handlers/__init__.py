@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from monai_constraints.handlers.broadcast_buffers import BroadcastBuffers
 from monai_constraints.handlers.checkpoint import BestMetric, Resume
 from monai_constraints.handlers.curves import Curves, plot_curves
 from monai_constraints.handlers.epoch_seed import EpochSeed
@@ -13,7 +12,6 @@ from monai_constraints.handlers.schedule import Constant, Exponential, Linear, S
 
 __all__ = [
     "BestMetric",
-    "BroadcastBuffers",
     "Constant",
     "Curves",
     "EpochSeed",

@@ -27,7 +27,7 @@ __all__ = ["Examples", "plot_examples"]
 
 _TRUTH, _PREDICTION = "#56B4E9", "#E69F00"
 _UNKNOWN = 255
-_OWN = ("weak", "case")
+_OWN = ("weak", "case", "slice")
 
 
 def plot_examples(samples: Sequence[Mapping[str, Any]], png_path: str | Path, *, title: str = "") -> None:
@@ -126,7 +126,7 @@ class Examples:
 
     Dice is the mean over the foreground classes that are in the ground truth; samples without foreground are
     left out. The evaluator must decollate. Its output has image, and pred and label as one-hot (K, *S) or
-    classes (1, *S); its batch may have weak and case. With several ranks, the cases are rank 0's.
+    classes (1, *S); its batch may have weak, case and slice. With several ranks, the cases are rank 0's.
 
     Args:
         output_dir: the folder.
@@ -176,7 +176,8 @@ class Examples:
             if "weak" in given:
                 arrays["weak"] = given["weak"]
             sample = {name: array.detach().cpu().numpy() for name, array in arrays.items()}
-            row = _flat({**sample, "dice": dice, "case": given.get("case", "")})
+            case = f"{given.get('case', '')} slice {int(given['slice'])}" if "slice" in given else given.get("case", "")
+            row = _flat({**sample, "dice": dice, "case": case})
             insort(self._kept, row, key=lambda kept: kept["dice"])
             if full:
                 del self._kept[self.count]  # neither among the worst nor among the best any more
