@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from monai_constraints.experiments import compare_runs
+from monai_constraints.experiments.compare import compare_runs
 
 
 def _run(folder: Path, dices: list[str], satisfied: str = "0.5") -> Path:

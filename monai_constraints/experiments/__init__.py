@@ -1,7 +1,1 @@
-"""From finished runs to tables and figures."""
-
-from __future__ import annotations
-
-from .compare import compare_runs
-
-__all__ = ["compare_runs"]
+"""From finished runs to tables and figures. `compare` is imported by its own name: it is also a command."""
