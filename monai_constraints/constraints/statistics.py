@@ -19,6 +19,12 @@ NORMALISER_FLOOR = 1e-10  # keeps an empty region's quotient finite (REFERENCE: 
 
 
 @lru_cache(maxsize=CACHED_SHAPES)
+@torch.inference_mode(False)  # what a validation caches, a training must be able to differentiate with
+def _centre(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return (torch.tensor(shape, dtype=torch.float32) - 1).div(2).to(device)
+
+
+@lru_cache(maxsize=CACHED_SHAPES)
 def _centred_axes(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
     # Centred, because squares of coordinates of several hundreds cost float32 its last digits.
     axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape]
@@ -107,8 +113,10 @@ class Statistic(ABC):
             )
         with torch.autocast(region.device.type, enabled=False):
             phi = self._stacked_features(spatial, region.device, image, offset, shape)
-            flat = region.float().flatten(2)
-            return _blockwise_product(flat, phi)
+            if phi.ndim == 3:  # the same maps for every sample: (n, BLOCK, F)
+                rows = _blocks(region.float().reshape(region.shape[0] * region.shape[1], -1))
+                return torch.bmm(rows.transpose(0, 1), phi).sum(0).view(*region.shape[:2], -1)
+            return torch.einsum("bknp,bfnp->bkfn", _blocks(region.float().flatten(2)), phi).sum(-1)
 
     def __call__(
         self,
@@ -124,7 +132,7 @@ class Statistic(ABC):
 
     def centre(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Index coordinates of the centre of an image of this shape, (D,)."""
-        return (torch.tensor(tuple(shape), dtype=torch.float32) - 1).div(2).to(device)
+        return _centre(tuple(shape), device)
 
     def _select(self, region: Tensor) -> Tensor:
         if region.ndim not in (4, 5):
@@ -172,7 +180,9 @@ class Statistic(ABC):
         ndim = max([len(spatial), *[m.ndim for m in maps]])
         batch = max([m.shape[0] for m in maps if m.ndim == len(spatial) + 1], default=1)
         full = (batch, *spatial) if ndim == len(spatial) + 1 else spatial
-        phi = torch.stack([m.expand(full) for m in maps], dim=-len(spatial) - 1).flatten(-len(spatial))
+        phi = _blocks(torch.stack([m.expand(full) for m in maps], dim=-len(spatial) - 1).flatten(-len(spatial)))
+        if phi.ndim == 3:
+            phi = phi.permute(1, 2, 0).contiguous()
         if fixed:
             if len(self._cache) >= CACHED_SHAPES:
                 self._cache.clear()
@@ -180,17 +190,15 @@ class Statistic(ABC):
         return phi
 
 
-def _blockwise_product(region: Tensor, phi: Tensor) -> Tensor:
-    """sum_p of (B, K, P) times (F, P) or (B, F, P): (B, K, F).
+def _blocks(x: Tensor) -> Tensor:
+    """(..., P) to (..., n, BLOCK), padded with zeros.
 
     One matrix product over all voxels would add float32 terms one by one and lose half a per cent of a soft volume of
     10^7 voxels: multiply block by block, then add the blocks pairwise, which `sum` does.
     """
-    missing = -region.shape[-1] % BLOCK
-    if missing:
-        region, phi = (torch.nn.functional.pad(x, (0, missing)) for x in (region, phi))
-    blocks = (x.unflatten(-1, (-1, BLOCK)) for x in (region, phi))
-    return torch.einsum("bknp,fnp->bkfn" if phi.ndim == 2 else "bknp,bfnp->bkfn", *blocks).sum(-1)
+    missing = -x.shape[-1] % BLOCK
+    x = torch.nn.functional.pad(x, (0, missing)) if missing else x
+    return x.view(*x.shape[:-1], -1, BLOCK)
 
 
 def _plain(x: Tensor) -> Tensor:

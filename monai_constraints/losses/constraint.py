@@ -79,12 +79,12 @@ class ConstraintLoss(nn.Module):
         with torch.autocast(input.device.type, enabled=False):
             probabilities = self.activation(input)
             z, finite = self.residuals(probabilities, bounds, image=image, group=group)
-            psi = torch.where(finite, self.penalty(z), 0.0)
-            if self.divide_by_voxels:
-                psi = psi / probabilities[0, 0].numel()
+            psi = self.penalty(z).masked_fill(~finite, 0.0)
+            scale = 1 / probabilities[0, 0].numel() if self.divide_by_voxels else 1.0
             if self.reduction == "none":
-                return psi
-            total = psi.sum()
+                return psi * scale
             if self.reduction == "batchmean":
-                return total / len(psi)
-            return total / psi[..., 0].numel() if self.reduction == "mean" else total
+                scale /= len(psi)
+            elif self.reduction == "mean":
+                scale /= psi[..., 0].numel()
+            return psi.sum() * scale
