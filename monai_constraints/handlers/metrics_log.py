@@ -115,7 +115,7 @@ class MetricsLog:
 
     def _end_epoch(self, engine: Engine) -> None:
         seconds = engine.state.times[Events.EPOCH_COMPLETED.name] or 0.0
-        row = {"epoch": float(engine.state.epoch), "seconds": seconds}
+        row: dict[str, Any] = {"epoch": float(engine.state.epoch), "seconds": seconds}
         if self._batches:  # an engine that makes its own data asks for none
             row |= {"batches": float(self._batches), "data_share": self._waited / max(seconds, 1e-9)}
         if self._validated and self.evaluator is not None:
