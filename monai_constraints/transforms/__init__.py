@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
+from .full_annotation import FullyAnnotatedd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
@@ -12,6 +13,7 @@ __all__ = [
     "ConstraintBoundsd",
     "ErodedLabeld",
     "FullLabeld",
+    "FullyAnnotatedd",
     "GivenBoundsd",
     "PointLabeld",
     "RandDihedrald",
