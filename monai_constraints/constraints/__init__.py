@@ -1,13 +1,16 @@
-"""The mathematics: statistics, bounds, penalties and pooling. Imports torch only."""
+"""The mathematics: statistics, bounds, penalties, multipliers and pooling. Imports torch only."""
 
 from __future__ import annotations
 
 from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals
+from .lagrangians import AugmentedLagrangian, NuPI, ReLULagrangian, StandardLagrangian
+from .multipliers import Multipliers, find_multipliers, observing
 from .penalties import Hinge, LogBarrier, Penalty, Quadratic, StandardLogBarrier, duality_gap_bound
 from .pooling import GroupPooling, Groups, ImagePooling, Pooling, PoolingName, get_pooling
 from .statistics import Centroid, MeanIntensity, Size, Spread, Statistic
 
 __all__ = [
+    "AugmentedLagrangian",
     "BoundsRule",
     "Centroid",
     "Common",
@@ -18,12 +21,16 @@ __all__ = [
     "Individual",
     "LogBarrier",
     "MeanIntensity",
+    "Multipliers",
+    "NuPI",
     "Penalty",
     "Pooling",
     "PoolingName",
     "Quadratic",
+    "ReLULagrangian",
     "Size",
     "Spread",
+    "StandardLagrangian",
     "StandardLogBarrier",
     "Statistic",
     "Tag",
@@ -31,6 +38,8 @@ __all__ = [
     "active",
     "check_bounds",
     "duality_gap_bound",
+    "find_multipliers",
     "get_pooling",
+    "observing",
     "residuals",
 ]
