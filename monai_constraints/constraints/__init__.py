@@ -1,4 +1,4 @@
-"""The mathematics: statistics, bounds, penalties, multipliers and pooling. Imports torch only."""
+"""The mathematics: statistics, bounds, penalties, multipliers, proposals and pooling. Imports torch only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from .lagrangians import AugmentedLagrangian, NuPI, ReLULagrangian, StandardLagr
 from .multipliers import Multipliers, find_multipliers, observing
 from .penalties import Hinge, LogBarrier, Penalty, Quadratic, StandardLogBarrier, duality_gap_bound
 from .pooling import GroupPooling, Groups, ImagePooling, Pooling, PoolingName, get_pooling
+from .proposals import ExactProposals, LegacyProposals, Proposals
 from .statistics import Centroid, MeanIntensity, Size, Spread, Statistic
 
 __all__ = [
@@ -14,11 +15,13 @@ __all__ = [
     "BoundsRule",
     "Centroid",
     "Common",
+    "ExactProposals",
     "GroupPooling",
     "Groups",
     "Hinge",
     "ImagePooling",
     "Individual",
+    "LegacyProposals",
     "LogBarrier",
     "MeanIntensity",
     "Multipliers",
@@ -26,6 +29,7 @@ __all__ = [
     "Penalty",
     "Pooling",
     "PoolingName",
+    "Proposals",
     "Quadratic",
     "ReLULagrangian",
     "Size",

@@ -47,6 +47,9 @@ class Statistic(ABC):
 
     needs_image: bool = False
 
+    linear: bool = False
+    """Whether `value` returns the sums as they are, which Lagrangian proposals (1.24) need."""
+
     def __init__(self, *, classes: Sequence[int] | None = None) -> None:
         if classes is not None and (len(classes) == 0 or len(set(classes)) != len(classes) or min(classes) < 0):
             raise ValueError(f"{type(self).__name__}: classes={list(classes)} must be distinct channels >= 0")
@@ -106,7 +109,7 @@ class Statistic(ABC):
                 f"{type(self).__name__}: offset {tuple(offset.shape)}; expected (B, D) = {(len(region), len(spatial))}"
             )
         with torch.autocast(region.device.type, enabled=False):
-            phi = self._stacked_features(spatial, region.device, image, offset, shape)
+            phi = self.feature_maps(spatial, region.device, image, offset, shape)
             flat = region.float().flatten(2)
             return _blockwise_product(flat, phi)
 
@@ -144,14 +147,15 @@ class Statistic(ABC):
         return region[:, list(self.classes)]
 
     @torch.inference_mode(False)  # what a validation caches, a training must be able to differentiate with
-    def _stacked_features(
+    def feature_maps(
         self,
         spatial: tuple[int, ...],
         device: torch.device,
         image: Tensor | None,
-        offset: Tensor | None,
-        shape: Sequence[int] | None,
+        offset: Tensor | None = None,
+        shape: Sequence[int] | None = None,
     ) -> Tensor:
+        """phi as (F, P), or (B, F, P) where samples differ; arguments as in `sums`."""
         key = (spatial, device)
         fixed = offset is None and not self.needs_image
         cached = self._cache.get(key) if fixed else None
@@ -203,6 +207,7 @@ class Size(Statistic):
 
     absent = (0.0, 0.0)
     minimum = 0.0
+    linear = True
 
     def features(self, coordinates: Sequence[Tensor], image: Tensor | None) -> Sequence[Feature]:
         return [1.0]

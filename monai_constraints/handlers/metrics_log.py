@@ -30,8 +30,9 @@ class MetricsLog:
 
     Columns: epoch; seconds (training), seconds_validation and seconds_dual; lr; loss and ``loss_<term>``, means
     over the iterations and ranks; ``multiplier_<term>_mean`` and ``_max`` of explicit multipliers;
-    ``val_<metric>`` (``val_<metric>_<i>`` for a vector); and what ``extra`` gives. An epoch without validation leaves those cells empty. A resumed training keeps the rows up to its epoch and
-    drops later ones. The row is made after validation, whatever the order of attaching.
+    ``val_<metric>`` (``val_<metric>_<i>`` for a vector); and what ``extra`` gives. An epoch without validation
+    leaves those cells empty. A resumed training keeps the rows up to its epoch and drops later ones. The row is
+    made after validation, whatever the order of attaching.
 
     Args:
         output_dir: the folder.
