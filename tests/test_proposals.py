@@ -215,3 +215,11 @@ def test_errors_say_what_to_do() -> None:
         ExactProposals()(s[:, :1], one, torch.zeros(1, 1, 1, 2), [0])
     with pytest.raises(ValueError, match="reduction='average'"):
         ProposalCrossEntropy(Size(), reduction="average")  # type: ignore[arg-type]
+
+
+def test_one_class_everywhere_leaves_nothing_for_the_others() -> None:
+    s = softmax(1, 2, 3, 4, 5).float()
+    bounds = torch.tensor([[20.0, 20.0], [0.0, 20.0]]).reshape(1, 2, 1, 2).expand(2, 2, 1, 2)
+    y = ExactProposals()(s, torch.ones(1, 20), bounds, [2, 0])
+    torch.testing.assert_close(y[:, 2], torch.ones(2, 4, 5))
+    assert y.isfinite().all() and not y[:, :2].any()

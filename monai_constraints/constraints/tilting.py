@@ -38,9 +38,9 @@ def make_problem(probabilities: Tensor, phi: Tensor, bounds: Tensor, classes: Se
     constant = phi.device.type == "cpu" and bool((phi == phi[..., :1]).all())
     # float64: weights from exp(-FAR) to exp(FAR), sums over an image, a line search that sees the last digits.
     flat = probabilities.detach().flatten(2)
-    chosen = flat[:, list(classes)].double().clamp_min(SMALLEST)
-    others = [k for k in range(channels) if k not in classes]
-    rest = flat[:, others].double().sum(1).clamp_min(SMALLEST if others else 0)
+    chosen = flat.index_select(1, torch.tensor(list(classes), device=flat.device)).double().clamp_min_(SMALLEST)
+    others = torch.tensor([k for k in range(channels) if k not in classes], dtype=torch.long, device=flat.device)
+    rest = flat.index_select(1, others).double().sum(1).clamp_min_(SMALLEST if len(others) else 0)
     lower, upper = bounds.to(flat.device, torch.float64).unbind(-1)
     precision = torch.finfo(probabilities.dtype).eps if probabilities.dtype == torch.float64 else 1e-7
     return Problem(chosen, rest, phi, phi[..., :1] if constant else phi, lower, upper, precision)
@@ -55,9 +55,10 @@ def weigh(problem: Problem, eta: Tensor) -> tuple[Tensor, Tensor]:
 def tilted(problem: Problem, eta: Tensor, probabilities: Tensor, classes: Sequence[int]) -> Tensor:
     """y (A.12), with the shape and type of the probabilities."""
     weights, total = weigh(problem, eta)
-    y = probabilities.detach().flatten(2) / total[:, None]
-    y[:, list(classes)] = (weights / total[:, None]).to(y.dtype)
-    return y.to(probabilities.dtype).reshape(probabilities.shape)
+    share = total.reciprocal_()[:, None]
+    y = probabilities.detach().flatten(2) * share.to(probabilities.dtype)
+    index = torch.tensor(list(classes), device=y.device)
+    return y.index_copy_(1, index, weights.mul_(share).to(y.dtype)).reshape(probabilities.shape)
 
 
 def _reach(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -137,18 +138,19 @@ def solve_several(problem: Problem, iterations: int) -> Tensor:
         slope = torch.where(side > 0, f - a, f - b)
         free = (side != 0) & ~fixed
         slope = torch.where(free, slope, 0.0)
-        both = free[:, :, None] & free[:, None, :]
         diagonal = hessian.diagonal(dim1=1, dim2=2).clamp_min(1e-200)
-        damping = torch.where(free, 1e-12 * diagonal, 1.0)
-        newton, _ = torch.linalg.solve_ex(torch.where(both, hessian, 0.0) + eye * damping[:, None], -slope[..., None])
-        # Each by itself, on log((f - least) / (most - f)): far from the solution better than Newton's step.
-        aim = torch.where(side > 0, a, b)
-        alone = (_odds(aim, least, most) - _odds(f, least, most)) * (f - least) * (most - f)
-        alone = alone / (diagonal * (most - least))
-        step = newton[..., 0]
-        backwards = (free & (eta == 0) & (step * side <= 0)).any(1)
-        careful = (failures >= 3) | backwards | (iteration == 0)
-        step = torch.where(careful[:, None], alone, step)
+        step, careful = slope, torch.ones_like(failures, dtype=torch.bool)
+        if iteration:
+            both = free[:, :, None] & free[:, None, :]
+            damping = torch.where(free, 1e-12 * diagonal, 1.0)
+            system = torch.where(both, hessian, 0.0) + eye * damping[:, None]
+            step = torch.linalg.solve_ex(system, -slope[..., None])[0][..., 0]
+            careful = (failures >= 3) | (free & (eta == 0) & (step * side <= 0)).any(1)
+        if f.device.type != "cpu" or bool(careful.any()):
+            # Each by itself, on a scale where it is nearly straight: far from the solution better than Newton's step.
+            aim = torch.where(side > 0, a, b)
+            alone = (_odds(aim, least, most) - _odds(f, least, most)) * (f - least) * (most - f)
+            step = torch.where(careful[:, None], alone / (diagonal * (most - least)), step)
         step = torch.where(step.isfinite(), step, -slope.sign() * stride).clamp(-stride, stride)
         step = torch.where(free, step, 0.0) * 0.25 ** torch.where(failures >= 3, failures - 3, failures)[:, None]
         to_wall = torch.where(step * side < 0, -eta / step, torch.inf)
@@ -167,14 +169,25 @@ def solve_several(problem: Problem, iterations: int) -> Tensor:
 
 def _negative_dual(problem: Problem, eta: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Its value (B,), the statistics f (B, D) and their Jacobian (B, D, D), D = K M."""
-    shape, phi = problem.lower.shape, problem.phi
-    weights, total = weigh(problem, eta.reshape(shape))
-    y = weights / total[:, None]
-    weighted = y[:, :, None] * problem.tilting[:, None]
-    f = weighted.sum(-1)
-    flat = weighted.flatten(1, 2)
-    same = torch.einsum("bkmp,bnp->bkmn", weighted, phi.expand(len(y), -1, -1))
-    classes = torch.eye(shape[1], dtype=y.dtype, device=y.device)
-    jacobian = torch.einsum("bkmn,kl->bkmln", same, classes).flatten(3).flatten(1, 2) - flat @ flat.mT
+    batch, classes, values = problem.lower.shape
+    phi, own = problem.phi, torch.eye(classes, dtype=a.dtype, device=a.device)
+    if problem.tilting.shape[-1] == 1:  # constant maps: what is summed are the probabilities alone
+        growth = torch.matmul(eta.reshape(batch, classes, values), problem.tilting).exp()
+        total = torch.matmul(growth.mT, problem.chosen)[:, 0].add_(problem.rest)
+        y = problem.chosen * total.reciprocal()[:, None]
+        sums, growth = y.sum(-1) * growth[..., 0], growth[..., 0]
+        pairs = torch.matmul(y, y.mT) * (growth[:, :, None] * growth[:, None])
+        heights = problem.tilting[..., 0]
+        f = sums[:, :, None] * heights[:, None]
+        spread = torch.diag_embed(sums) - pairs
+        jacobian = torch.einsum("bkl,bm,bn->bkmln", spread, heights.expand(batch, -1), heights.expand(batch, -1))
+    else:
+        weights, total = weigh(problem, eta.reshape(batch, classes, values))
+        weighted = (weights / total[:, None])[:, :, None] * phi[:, None]
+        f = weighted.sum(-1)
+        flat = weighted.flatten(1, 2)
+        same = torch.einsum("bkmp,bnp->bkmn", weighted, phi.expand(batch, -1, -1))
+        pairs = torch.matmul(flat, flat.mT).unflatten(1, (classes, values)).unflatten(3, (classes, values))
+        jacobian = torch.einsum("bkmn,kl->bkmln", same, own) - pairs
     cost = torch.where(eta > 0, -a * eta, torch.where(eta < 0, -b * eta, 0.0))
-    return total.log().sum(1) + cost.sum(1), f.flatten(1), jacobian
+    return total.log().sum(1) + cost.sum(1), f.flatten(1), jacobian.flatten(3).flatten(1, 2)
