@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from monai_constraints.constraints import LogBarrier, Quadratic, Size
+from monai_constraints.constraints import (
+    AugmentedLagrangian,
+    LogBarrier,
+    Multipliers,
+    NuPI,
+    Quadratic,
+    ReLULagrangian,
+    Size,
+    StandardLagrangian,
+    observing,
+)
 from monai_constraints.data import GroupBatchSampler, epoch_sampler
 from monai_constraints.losses import ConstraintLoss, PartialCrossEntropy, Term, WeightedSum
 from monai_constraints.metrics import ConstraintSatisfaction
@@ -66,6 +76,25 @@ def gradient(samples: slice) -> list[Tensor]:
     return [p.grad.clone() for p in network.parameters()]
 
 
+def ascended(indices: list[int]) -> dict[str, dict[str, Tensor]]:
+    """The state of each kind of multipliers after three steps on these samples, in batches of one."""
+    kinds: dict[str, Multipliers] = {
+        "standard": StandardLagrangian(SAMPLES, values=2, learning_rate=0.3),
+        "relu": ReLULagrangian(SAMPLES, values=2, learning_rate=0.3),
+        "augmented": AugmentedLagrangian(SAMPLES, values=2, c=0.7),
+        "nupi": NuPI(SAMPLES, values=2, learning_rate=0.3, nu=0.5),
+    }
+    for epoch in range(3):
+        z = drawn(80 + epoch, SAMPLES, 1, 2, 2) - 0.4
+        with observing(kinds):
+            for n in indices:
+                for each in kinds.values():
+                    each(z[n : n + 1], torch.tensor([n]))
+        for each in kinds.values():
+            each.ascend()
+    return {name: dict(each.state_dict()) for name, each in kinds.items()}
+
+
 def worker(rank: int, folder: str) -> None:
     os.environ["LOCAL_RANK"] = str(rank)  # else ignite guesses it, with a warning
     torch.set_num_threads(1)
@@ -76,6 +105,7 @@ def worker(rank: int, folder: str) -> None:
             result[f"indices {even}"] = list(epoch_sampler(range(SAMPLES), shuffle=False, even=even))  # type: ignore
             for pooling in POOLINGS:
                 result[f"{pooling} {even}"] = satisfaction(pooling, result[f"indices {even}"])
+            result[f"multipliers {even}"] = ascended(result[f"indices {even}"])
         result["batches"] = list(GroupBatchSampler(CASES, seed=1))
         result["gradient"] = gradient(slice(2 * rank, 2 * rank + 2))
         torch.save(result, f"{folder}/{rank}.pt")
@@ -98,6 +128,15 @@ def test_satisfaction_is_that_of_one_process(ranks: list[dict[str, Any]], poolin
     for rank in ranks:
         for got, expected in zip(rank[f"{pooling} {even}"], alone, strict=True):
             assert got == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_multipliers_agree_and_are_those_of_one_process(ranks: list[dict[str, Any]], even: bool) -> None:
+    for kind, state in ascended(list(range(SAMPLES))).items():
+        for name, alone in state.items():
+            here, there = (rank[f"multipliers {even}"][kind][name] for rank in ranks)
+            assert torch.equal(here, there) and alone.any()
+            torch.testing.assert_close(here, alone)
 
 
 def test_padding_did_show_a_sample_twice(ranks: list[dict[str, Any]]) -> None:

@@ -15,9 +15,11 @@ from monai_constraints.constraints import (
     LogBarrier,
     Penalty,
     Quadratic,
+    Size,
     StandardLogBarrier,
     duality_gap_bound,
 )
+from monai_constraints.losses import ConstraintLoss
 
 PARAMETERS = st.floats(0.3, 1e4)
 RESIDUALS = st.floats(-1e6, 1e6)
@@ -107,6 +109,20 @@ def test_values_and_gradients_are_finite_everywhere(t: float) -> None:
         value, gradient = value_and_slope(penalty, z)
         assert value.isfinite().all() and gradient.isfinite().all(), (penalty, t)
         assert (gradient >= 0).all()
+
+
+@pytest.mark.parametrize("t", [10.0**n for n in range(10)])
+def test_gradients_of_the_loss_are_finite_under_autocast(t: float) -> None:
+    """z from -1e8 to 1e8 through the whole loss, in half precision."""
+    ends = [sign * 10.0**n for sign in (1, -1) for n in range(9)]
+    bounds = torch.tensor([(end, end) for end in ends]).reshape(len(ends), 1, 1, 2)
+    for penalty in (Quadratic(), Hinge(), LogBarrier(t, t_max=1e9)):
+        logits = torch.randn(len(ends), 2, 4, 5, requires_grad=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = ConstraintLoss(Size(classes=[1]), penalty, softmax=True)(logits * 1, bounds)
+        value.backward()
+        assert value.dtype == torch.float32 and value.isfinite(), (penalty, t)
+        assert logits.grad.isfinite().all() and logits.grad.any(), (penalty, t)
 
 
 def test_only_the_barrier_pushes_back_on_a_satisfied_constraint() -> None:

@@ -22,6 +22,10 @@ class Pooling(ABC):
     def __call__(self, sums: Tensor, bounds: Tensor, groups: Groups | None) -> tuple[Tensor, Tensor]:
         """sums (B, K, F) and bounds (B, K, M, 2) to those of G constraints sets, (G, K, F) and (G, K, M, 2)."""
 
+    def representatives(self, index: Tensor, groups: Groups | None) -> Tensor:
+        """The indices of B samples to those of G constraint sets: a group goes by its first sample."""
+        return index
+
 
 class ImagePooling(Pooling):
     """Every image has its own constraints."""
@@ -43,7 +47,7 @@ class GroupPooling(Pooling):
     def __call__(self, sums: Tensor, bounds: Tensor, groups: Groups | None) -> tuple[Tensor, Tensor]:
         if groups is None:
             raise ValueError("GroupPooling: no groups; pass group=batch['case'], the volume of each slice")
-        names = groups.tolist() if isinstance(groups, Tensor) else list(groups)
+        names = _names(groups)
         if len(names) != len(sums):
             raise ValueError(f"GroupPooling: {len(names)} groups for a batch of {len(sums)}")
         order = {name: number for number, name in enumerate(dict.fromkeys(names))}
@@ -57,6 +61,16 @@ class GroupPooling(Pooling):
                 "before it is cut in slices"
             )
         return pooled, shared
+
+    def representatives(self, index: Tensor, groups: Groups | None) -> Tensor:
+        if groups is None:
+            raise ValueError("GroupPooling: no groups; pass group=batch['case'], the volume of each slice")
+        names = _names(groups)
+        return index[torch.tensor([names.index(name) for name in dict.fromkeys(names)], device=index.device)]
+
+
+def _names(groups: Groups) -> list[str | int]:
+    return groups.tolist() if isinstance(groups, Tensor) else list(groups)
 
 
 def get_pooling(pooling: PoolingName | Pooling) -> Pooling:

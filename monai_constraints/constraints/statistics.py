@@ -53,6 +53,9 @@ class Statistic(ABC):
 
     needs_image: bool = False
 
+    linear: bool = False
+    """Whether `value` returns the sums as they are, which Lagrangian proposals (1.24) need."""
+
     def __init__(self, *, classes: Sequence[int] | None = None) -> None:
         if classes is not None and (len(classes) == 0 or len(set(classes)) != len(classes) or min(classes) < 0):
             raise ValueError(f"{type(self).__name__}: classes={list(classes)} must be distinct channels >= 0")
@@ -112,11 +115,11 @@ class Statistic(ABC):
                 f"{type(self).__name__}: offset {tuple(offset.shape)}; expected (B, D) = {(len(region), len(spatial))}"
             )
         with torch.autocast(region.device.type, enabled=False):
-            phi = self._stacked_features(spatial, region.device, image, offset, shape)
-            if phi.ndim == 3:  # the same maps for every sample: (n, BLOCK, F)
+            phi = self.feature_maps(spatial, region.device, image, offset, shape)
+            if phi.ndim == 2:  # the same maps for every sample
                 rows = _blocks(region.float().reshape(region.shape[0] * region.shape[1], -1))
-                return torch.bmm(rows.transpose(0, 1), phi).sum(0).view(*region.shape[:2], -1)
-            return torch.einsum("bknp,bfnp->bkfn", _blocks(region.float().flatten(2)), phi).sum(-1)
+                return torch.bmm(rows.transpose(0, 1), _blocks(phi).permute(1, 2, 0)).sum(0).view(*region.shape[:2], -1)
+            return torch.einsum("bknp,bfnp->bkfn", _blocks(region.float().flatten(2)), _blocks(phi)).sum(-1)
 
     def __call__(
         self,
@@ -152,37 +155,30 @@ class Statistic(ABC):
         return region[:, list(self.classes)]
 
     @torch.inference_mode(False)  # what a validation caches, a training must be able to differentiate with
-    def _stacked_features(
+    def feature_maps(
         self,
         spatial: tuple[int, ...],
         device: torch.device,
         image: Tensor | None,
-        offset: Tensor | None,
-        shape: Sequence[int] | None,
+        offset: Tensor | None = None,
+        shape: Sequence[int] | None = None,
     ) -> Tensor:
+        """phi as (F, P), or (B, F, P) where samples differ; arguments as in `sums`."""
         key = (spatial, device)
         fixed = offset is None and not self.needs_image
-        cached = self._cache.get(key) if fixed else None
-        if cached is not None:
-            return cached
+        if fixed and key in self._cache:
+            return self._cache[key]
         coordinates: Sequence[Tensor] = _centred_axes(spatial, device)
         if offset is not None and shape is not None:
             # From the centre of the patch to the centre of the whole image.
-            shift = offset.to(device).float() + torch.tensor(
-                [(n - m) / 2 for n, m in zip(spatial, shape)], device=device
-            )
-            coordinates = [
-                c + shift[:, axis].reshape(-1, *[1] * len(spatial)) for axis, c in enumerate(coordinates)
-            ]
-        if self.needs_image and image is not None:
-            image = _plain(image).float()
+            shift = offset.to(device).float() + _centre(spatial, device) - _centre(tuple(shape), device)
+            coordinates = [c + shift[:, axis].reshape(-1, *[1] * len(spatial)) for axis, c in enumerate(coordinates)]
+        image = _plain(image).float() if self.needs_image and image is not None else image
         maps = [torch.as_tensor(f, dtype=torch.float32, device=device) for f in self.features(coordinates, image)]
         ndim = max([len(spatial), *[m.ndim for m in maps]])
         batch = max([m.shape[0] for m in maps if m.ndim == len(spatial) + 1], default=1)
         full = (batch, *spatial) if ndim == len(spatial) + 1 else spatial
-        phi = _blocks(torch.stack([m.expand(full) for m in maps], dim=-len(spatial) - 1).flatten(-len(spatial)))
-        if phi.ndim == 3:
-            phi = phi.permute(1, 2, 0).contiguous()
+        phi = torch.stack([m.expand(full) for m in maps], dim=-len(spatial) - 1).flatten(-len(spatial))
         if fixed:
             if len(self._cache) >= CACHED_SHAPES:
                 self._cache.clear()
@@ -211,6 +207,7 @@ class Size(Statistic):
 
     absent = (0.0, 0.0)
     minimum = 0.0
+    linear = True
 
     def features(self, coordinates: Sequence[Tensor], image: Tensor | None) -> Sequence[Feature]:
         return [1.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_constraints.handlers.checkpoint import BestMetric, Resume
 from monai_constraints.handlers.curves import Curves, plot_curves
+from monai_constraints.handlers.dual_ascent import DualAscent
 from monai_constraints.handlers.epoch_seed import EpochSeed
 from monai_constraints.handlers.examples import Examples, plot_examples
 from monai_constraints.handlers.metrics_log import MetricsLog
@@ -15,6 +16,7 @@ __all__ = [
     "BestMetric",
     "Constant",
     "Curves",
+    "DualAscent",
     "EpochSeed",
     "Examples",
     "Exponential",

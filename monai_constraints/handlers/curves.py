@@ -30,7 +30,8 @@ _PANELS = {
 
 
 def plot_curves(csv_path: str | Path, png_path: str | Path) -> None:
-    """Draw ``metrics.csv`` as small panels: Dice, loss terms, what there is on constraints; nothing if empty.
+    """Draw ``metrics.csv`` as small panels: Dice, loss terms, what there is on constraints and
+    their multipliers; nothing if empty.
 
     The best Dice is marked; positive losses have a logarithmic axis.
     """
@@ -43,6 +44,7 @@ def plot_curves(csv_path: str | Path, png_path: str | Path) -> None:
         panels[title] = {k[4:]: v for k, v in columns.items() if k.startswith("val_") and part in k.lower()}
         if title == "Dice":
             panels["Loss"] = {k[5:] or "total": v for k, v in columns.items() if f"{k}_".startswith("loss_")}
+    panels["Multipliers"] = {k[11:]: v for k, v in columns.items() if k.startswith("multiplier_")}
     panels = {title: lines for title, lines in panels.items() if lines}
     if not panels:
         return

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_constraints.constraints import find_multipliers
 from monai_constraints.handlers.atomic import replacing
+from monai_constraints.handlers.dual_ascent import DUAL_SECONDS
 
 __all__ = ["MetricsLog"]
 
@@ -27,17 +29,17 @@ logger = logging.getLogger(__name__)
 class MetricsLog:
     """Write ``metrics.csv`` and ``tensorboard/`` in ``output_dir``, one row for each epoch.
 
-    Columns: epoch; seconds (training) and seconds_validation; batches; data_share, the part of the training's
-    seconds that this process waited for batches (a GPU may have been busy meanwhile: it is idle for at most that
-    part); lr; loss and ``loss_<term>``, means over the iterations and ranks; ``val_<metric>``
-    (``val_<metric>_<i>`` for a vector); and what ``extra`` gives. An epoch without validation leaves those cells
-    empty. A resumed training keeps the rows up to its epoch and drops later ones. The row is made after validation,
-    whatever the order of attaching.
+    Columns: epoch; seconds (training), seconds_validation and seconds_dual; batches; data_share, the part of the
+    training's seconds that this process waited for batches (a GPU may have been busy meanwhile: it is idle for at
+    most that part); lr; loss and ``loss_<term>``, means over the iterations and ranks; ``multiplier_<term>_mean`` and
+    ``_max`` of explicit multipliers; ``val_<metric>`` (``val_<metric>_<i>`` for a vector); and what ``extra`` gives.
+    An epoch without validation leaves those cells empty. A resumed training keeps the rows up to its epoch and drops
+    later ones. The row is made after validation, whatever the order of attaching.
 
     Args:
         output_dir: the folder.
         evaluator: the engine that validates.
-        loss: the ``WeightedSum``, for its ``last``.
+        loss: the ``WeightedSum``, for its ``last`` and its multipliers.
         optimizer: for its first learning rate.
         extra: columns by name, each read at the end of the epoch, e.g. a scheduled value.
     """
@@ -120,9 +122,14 @@ class MetricsLog:
             row |= {"batches": float(self._batches), "data_share": self._waited / max(seconds, 1e-9)}
         if self._validated and self.evaluator is not None:
             row["seconds_validation"] = self.evaluator.state.times[Events.COMPLETED.name]
+        if DUAL_SECONDS in engine.state.times:
+            row["seconds_dual"] = engine.state.times[DUAL_SECONDS]
         if self._lr is not None:
             row["lr"] = float(self._lr)
         row |= self._means()
+        if isinstance(self.loss, nn.Module):
+            for term, multipliers in find_multipliers(self.loss).items():
+                row |= {f"multiplier_{term}_{name}": value for name, value in multipliers.summary().items()}
         if self._validated and self.evaluator is not None:
             row |= {f"val_{name}": value for name, value in _scalars(self.evaluator.state.metrics)}
         row |= {name: float(read()) for name, read in self.extra.items()}

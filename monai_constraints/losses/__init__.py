@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .constraint import ConstraintLoss
 from .partial_ce import PartialCrossEntropy
+from .proposal_ce import ProposalCrossEntropy
 from .weighted_sum import Term, WeightedSum
 
-__all__ = ["ConstraintLoss", "PartialCrossEntropy", "Term", "WeightedSum"]
+__all__ = ["ConstraintLoss", "PartialCrossEntropy", "ProposalCrossEntropy", "Term", "WeightedSum"]

@@ -7,7 +7,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..constraints import Groups, Penalty, Pooling, PoolingName, Statistic, active, get_pooling, residuals
+from ..constraints import (
+    Groups,
+    Multipliers,
+    Penalty,
+    Pooling,
+    PoolingName,
+    Statistic,
+    active,
+    get_pooling,
+    residuals,
+)
 from .activation import Activation
 
 __all__ = ["ConstraintLoss"]
@@ -21,17 +31,18 @@ class ConstraintLoss(nn.Module):
 
     Args:
         statistic: f, with its list of classes.
-        penalty: psi.
+        penalty: psi, or explicit `Multipliers`, which need the samples' `index` too.
         softmax, sigmoid, temperature: what turns the input into probabilities; nothing by default.
         pooling: who shares one constraint: "image", "group" (the slices of a volume), or a `Pooling`.
         divide_by_voxels: divide by |Omega| of one sample (one slice where slices are grouped).
         reduction: "batchmean" as above (the published log-barrier code up to the batch, which is 1 there); "mean" over
             samples, classes and values (the published size loss); "sum"; "none" for (G, K, M, 2).
 
-    Shapes: input (B, C, *S); bounds (B, K, M, 2); image (B, C', *S), for statistics of intensities; group: B names.
+    Shapes: input (B, C, *S); bounds (B, K, M, 2); image (B, C', *S), for statistics of intensities; group: B names;
+    index: (B,) integers, the samples' places in the training set, for explicit multipliers.
 
     Raises:
-        ValueError: where the bounds do not fit the statistic's classes and values.
+        ValueError: where the bounds do not fit the statistic's classes and values, or multipliers lack the index.
 
     Example:
         >>> loss = ConstraintLoss(Size(classes=[1]), LogBarrier(t=5), softmax=True)
@@ -74,12 +85,18 @@ class ConstraintLoss(nn.Module):
         return residuals(self.statistic.value(pooled, centre), bounds), active(bounds).to(sums.device)
 
     def forward(
-        self, input: Tensor, bounds: Tensor, *, image: Tensor | None = None, group: Groups | None = None
+        self,
+        input: Tensor,
+        bounds: Tensor,
+        *,
+        image: Tensor | None = None,
+        group: Groups | None = None,
+        index: Tensor | None = None,
     ) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
             probabilities = self.activation(input)
             z, finite = self.residuals(probabilities, bounds, image=image, group=group)
-            psi = self.penalty(z).masked_fill(~finite, 0.0)
+            psi = self._penalised(z, group, index).masked_fill(~finite, 0.0)
             scale = 1 / probabilities[0, 0].numel() if self.divide_by_voxels else 1.0
             if self.reduction == "none":
                 return psi * scale
@@ -88,3 +105,13 @@ class ConstraintLoss(nn.Module):
             elif self.reduction == "mean":
                 scale /= psi[..., 0].numel()
             return psi.sum() * scale
+
+    def _penalised(self, z: Tensor, group: Groups | None, index: Tensor | None) -> Tensor:
+        if not isinstance(self.penalty, Multipliers):
+            return self.penalty(z)
+        if index is None:
+            raise ValueError(
+                f"ConstraintLoss: {type(self.penalty).__name__} keeps a multiplier for each sample and needs to know "
+                "which these are; pass index=batch['index'], in a Term arguments={'index': 'index'}"
+            )
+        return self.penalty(z, self.pooling.representatives(index, group))

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq, minimize
+from torch import Tensor
+
+from monai_constraints.constraints import Centroid, ExactProposals, LegacyProposals, Size, Statistic
+from monai_constraints.constraints.statistics import Feature
+from monai_constraints.losses import PartialCrossEntropy, ProposalCrossEntropy, Term, WeightedSum
+
+
+class Halves(Statistic):
+    """The sum in the left and, negative, in the right half: two linear values of different signs."""
+
+    linear = True
+
+    def features(self, coordinates: Sequence[Tensor], image: Tensor | None) -> Sequence[Feature]:
+        left = (coordinates[-1] < 0).float()
+        return [left * 2, left - 1]
+
+    def value(self, sums: Tensor, centre: Tensor) -> Tensor:
+        return sums
+
+
+def softmax(seed: int, *shape: int, sharp: float = 2.0) -> Tensor:
+    return (sharp * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)).softmax(1)
+
+
+def sums(y: Tensor, phi: Tensor, classes: Sequence[int]) -> Tensor:
+    return y[:, list(classes)].flatten(2) @ phi.double().mT
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    channels=st.integers(2, 4),
+    sharp=st.sampled_from([0.1, 2.0, 8.0]),
+    two_values=st.booleans(),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_conditions_of_optimality(
+    seed: int, channels: int, sharp: float, two_values: bool, data: st.DataObject
+) -> None:
+    """Karush, Kuhn and Tucker, for bounds that some distribution satisfies."""
+    classes = sorted(data.draw(st.sets(st.integers(0, channels - 1), min_size=1)))
+    s = softmax(seed, 3, channels, 4, 5, sharp=sharp)
+    statistic: Statistic = Halves(classes=classes) if two_values else Size(classes=classes)
+    phi = statistic.feature_maps((4, 5), s.device, None)
+    values = sums(softmax(seed + 1, 3, channels, 4, 5), phi, classes)
+    margin = torch.rand((2, *values.shape), generator=torch.Generator().manual_seed(seed)).double() * 2
+    bounds = torch.stack([values - margin[0], values + margin[1]], -1)
+    bounds[0] = values[0, ..., None]  # a = b
+    bounds[1, 0, 0, 0] = -torch.inf
+    bounds[2, -1, -1, 1] = torch.inf
+    exact = ExactProposals()
+    y, eta = exact(s, phi, bounds, classes), exact.multipliers(s, phi, bounds, classes)
+    torch.testing.assert_close(y.sum(1), torch.ones(3, 4, 5, dtype=torch.float64))
+    f, (a, b) = sums(y, phi, classes), bounds.unbind(-1)
+    assert (f >= a - 1e-9).all() and (f <= b + 1e-9).all()
+    assert (torch.where(eta > 0, f - a, torch.where(eta < 0, f - b, 0.0)).abs() < 1e-9).all()
+    # Stationarity (A.9): log y - log s + sum lambda a is the same for all classes of a voxel.
+    stationary = (y.log() - s.log()).flatten(2)
+    stationary[:, classes] -= eta @ phi.double()
+    torch.testing.assert_close(stationary, stationary[:, :1].expand_as(stationary), rtol=0, atol=1e-8)
+
+
+def test_inside_the_bounds_nothing_changes() -> None:
+    s = softmax(0, 2, 3, 4, 5)
+    wide = torch.tensor([0.0, 20.0]).expand(2, 2, 1, 2)
+    for proposals in (ExactProposals(), LegacyProposals()):
+        y = proposals(s, torch.ones(1, 20), wide, [1, 2])
+        hard = torch.nn.functional.one_hot(s.argmax(1)).movedim(-1, 1)
+        expected = s if isinstance(proposals, ExactProposals) else hard
+        torch.testing.assert_close(y, expected.double(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("bounds", "expected"), [((9.0, 11.0), 9.0), ((1.0, 2.0), 2.0), ((3.5, 3.5), 3.5)])
+def test_one_size_is_the_root_of_one_equation(bounds: tuple[float, float], expected: float) -> None:
+    s = softmax(3, 1, 2, 4, 5)
+    logit = (s[0, 1] / s[0, 0]).log()
+    root = brentq(lambda eta: float((logit + eta).sigmoid().sum()) - expected, -50, 50, xtol=1e-13)
+    exact = ExactProposals()
+    given_ = (s, torch.ones(1, 20), torch.tensor(bounds).reshape(1, 1, 1, 2), [1])
+    assert exact.multipliers(*given_).item() == pytest.approx(root, rel=1e-10)
+    torch.testing.assert_close(exact(*given_)[0, 1], (logit + root).sigmoid(), rtol=1e-9, atol=0)
+
+
+def test_no_distribution_within_the_bounds_is_nearer() -> None:
+    """Against a general solver on the primal problem, without the dual."""
+    s = softmax(5, 1, 3, 2, 3)
+    bounds = torch.tensor([[2.5, 3.0], [0.2, 0.4]]).reshape(1, 2, 1, 2)
+    y = ExactProposals()(s, torch.ones(1, 6), bounds, [1, 2]).flatten()
+    q = s.flatten().numpy()
+
+    def divergence(x: torch.Tensor) -> float:
+        x = torch.as_tensor(x).clamp_min(1e-12)
+        return float((x * (x.log() - torch.as_tensor(q).log())).sum())
+
+    constraints = [{"type": "eq", "fun": lambda x: x.reshape(3, 6).sum(0) - 1}]
+    for k, (a, b) in zip((1, 2), bounds[0, :, 0].tolist()):
+        constraints.append({"type": "ineq", "fun": lambda x, k=k, a=a: x.reshape(3, 6)[k].sum() - a})
+        constraints.append({"type": "ineq", "fun": lambda x, k=k, b=b: b - x.reshape(3, 6)[k].sum()})
+    found = minimize(divergence, q, constraints=constraints, bounds=[(1e-9, 1)] * 18, method="SLSQP", tol=1e-12)
+    assert found.success
+    assert divergence(y.numpy()) == pytest.approx(found.fun, rel=1e-5)
+    torch.testing.assert_close(y, torch.as_tensor(found.x), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [[1], [1, 2]])
+@pytest.mark.parametrize("sharp", [1.0, 300.0])
+def test_it_works_on_the_saturated_float32_of_a_network(classes: list[int], sharp: float) -> None:
+    s = (sharp * torch.randn(4, 3, 16, 16)).softmax(1)
+    bounds = torch.tensor([[90.0, 110.0], [0.0, 0.0], [5.0, 5.0], [-torch.inf, torch.inf]]).reshape(4, 1, 1, 2)
+    bounds = bounds.expand(4, len(classes), 1, 2)
+    y = ExactProposals()(s, torch.ones(1, 256), bounds, classes)
+    assert y.dtype == torch.float32 and y.isfinite().all()
+    f = sums(y.double(), torch.ones(1, 256), classes)[..., 0]
+    assert (f[0] > 89.999).all() and (f[0] < 110.001).all()
+    assert (f[1] == 0).all()
+    torch.testing.assert_close(f[2], torch.full_like(f[2], 5), rtol=1e-5, atol=0)
+    torch.testing.assert_close(y[3], s[3])
+
+
+def test_impossible_bounds_leave_finite_targets() -> None:
+    s = softmax(1, 2, 3, 4, 5).float()
+    too_much = torch.tensor([15.0, 18.0]).expand(2, 2, 1, 2)  # of 20 voxels, for two classes
+    y = ExactProposals()(s, torch.ones(1, 20), too_much, [1, 2])
+    assert y.isfinite().all()
+    torch.testing.assert_close(y.sum(1), torch.ones(2, 4, 5))
+    all_of_it = ExactProposals()(s, torch.ones(1, 20), torch.tensor([30.0, 40.0]).expand(2, 1, 1, 2), [1])
+    torch.testing.assert_close(all_of_it[:, 1], torch.ones(2, 4, 5))
+
+
+def published(s: Tensor, a: float, b: float, steps: int, rate: float, early_stop: bool) -> list[int]:
+    """Algorithm 4 for one class of two, one image and number at a time."""
+    raising = lowering = 0.0
+    a = -1.0 if a == b == 0 else a
+    for _ in range(steps):
+        f = sum(p * math.exp(raising - lowering) / (1 - p + p * math.exp(raising - lowering)) for p in s.tolist())
+        new = max(0.0, lowering + rate * (f - b))
+        if early_stop and new == 0:
+            break
+        raising, lowering = max(0.0, raising + rate * (a - f)), new
+    return [int(p * math.exp(raising - lowering) > 1 - p) for p in s.tolist()]
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_legacy_is_the_published_loop(early_stop: bool) -> None:
+    s = softmax(8, 5, 2, 4, 5, sharp=0.5)
+    bounds = torch.tensor([[0.0, 0.0], [14.0, 18.0], [1.0, 3.0], [5.0, 15.0], [7.0, 7.0]])
+    legacy = LegacyProposals(steps=60, rate=5e-3, early_stop=early_stop)
+    y = legacy(s, torch.ones(1, 20), bounds.reshape(5, 1, 1, 2), [1])
+    assert set(y.unique().tolist()) == {0.0, 1.0} and (y.sum(1) == 1).all()
+    for image, (a, b), mask in zip(s[:, 1].flatten(1), bounds.tolist(), y[:, 1].flatten(1)):
+        assert mask.tolist() == published(image, a, b, 60, 5e-3, early_stop)
+
+
+def test_the_published_early_stop_never_enlarges() -> None:
+    s = softmax(8, 1, 2, 4, 5, sharp=0.5)
+    bounds = torch.tensor([14.0, 18.0]).reshape(1, 1, 1, 2)  # both sizes start near 10
+    sizes = [
+        float(LegacyProposals(rate=5e-2, early_stop=stop)(s, torch.ones(1, 20), bounds, [1])[:, 1].sum())
+        for stop in (True, False)
+    ]
+    assert sizes[0] == float((s[:, 1] > 0.5).sum()) < 13 < sizes[1]
+
+
+@pytest.mark.parametrize("proposals", [ExactProposals(), LegacyProposals(rate=5e-2, early_stop=False)])
+def test_loss_is_the_cross_entropy_towards_a_fixed_proposal(proposals: ExactProposals | LegacyProposals) -> None:
+    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
+    bounds = torch.tensor([[[9.0, 11.0]], [[2.0, 3.0]]]).expand(2, 2, 1, 2)
+    loss = ProposalCrossEntropy(Size(classes=[1, 2]), proposals, softmax=True)
+    got = loss(logits, bounds)
+    s = logits.softmax(1).detach()
+    y = proposals(s, torch.ones(1, 20), bounds, [1, 2])
+    assert got.item() == pytest.approx(float(-(y * s.log()).sum() / 40), rel=1e-5)
+    got.backward()
+    torch.testing.assert_close(logits.grad, (s - y) / 40, rtol=1e-4, atol=1e-7)
+    whole = ProposalCrossEntropy(Size(classes=[1, 2]), proposals, softmax=True, reduction="none")(logits, bounds)
+    assert whole.shape == (2, 1, 4, 5) and whole.mean().item() == pytest.approx(got.item())
+
+
+def test_a_size_is_reached_by_training_on_proposals() -> None:
+    logits = torch.randn(2, 2, 8, 8).requires_grad_()
+    loss = WeightedSum(
+        {
+            "ce": Term(PartialCrossEntropy(), "weak", weight=0.1),
+            "size": Term(ProposalCrossEntropy(Size(classes=[1])), "size_bounds"),
+        }
+    )
+    bounds = torch.tensor([[9.0, 11.0], [0.0, 0.0]]).reshape(2, 1, 1, 2)
+    targets = {"weak": torch.full((2, 1, 8, 8), 255), "size_bounds": bounds}
+    optimizer = torch.optim.SGD([logits], lr=64)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(logits, targets).backward()
+        optimizer.step()
+    size = logits.softmax(1)[:, 1].sum((1, 2)).tolist()
+    assert size[0] == pytest.approx(11, abs=0.1) and size[1] < 2
+
+
+def test_errors_say_what_to_do() -> None:
+    with pytest.raises(ValueError, match="Centroid is not a sum over voxels.*use ConstraintLoss"):
+        ProposalCrossEntropy(Centroid(classes=[1]))
+    s, one = softmax(0, 1, 2, 4, 5), torch.ones(1, 20)
+    with pytest.raises(ValueError, match=r"bounds \(1, 1, 2, 2\), expected \(B, K, M, 2\) = \(1, 1, 1, 2\)"):
+        ExactProposals()(s, one, torch.zeros(1, 1, 2, 2), [1])
+    with pytest.raises(ValueError, match="one channel has no distribution"):
+        ExactProposals()(s[:, :1], one, torch.zeros(1, 1, 1, 2), [0])
+    with pytest.raises(ValueError, match="reduction='average'"):
+        ProposalCrossEntropy(Size(), reduction="average")  # type: ignore[arg-type]
+
+
+def test_one_class_everywhere_leaves_nothing_for_the_others() -> None:
+    s = softmax(1, 2, 3, 4, 5).float()
+    bounds = torch.tensor([[20.0, 20.0], [0.0, 20.0]]).reshape(1, 2, 1, 2).expand(2, 2, 1, 2)
+    y = ExactProposals()(s, torch.ones(1, 20), bounds, [2, 0])
+    torch.testing.assert_close(y[:, 2], torch.ones(2, 4, 5))
+    assert y.isfinite().all() and not y[:, :2].any()
