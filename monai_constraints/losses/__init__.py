@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from .boundary import BoundaryMapLoss
 from .constraint import ConstraintLoss
+from .hausdorff import HausdorffMapLoss
+from .on_logits import OnLogits
 from .partial_ce import PartialCrossEntropy
+from .weighted_ce import VoxelWeightedCrossEntropy
 from .weighted_sum import Term, WeightedSum
 
-__all__ = ["ConstraintLoss", "PartialCrossEntropy", "Term", "WeightedSum"]
+__all__ = [
+    "BoundaryMapLoss",
+    "ConstraintLoss",
+    "HausdorffMapLoss",
+    "OnLogits",
+    "PartialCrossEntropy",
+    "Term",
+    "VoxelWeightedCrossEntropy",
+    "WeightedSum",
+]
