@@ -98,5 +98,5 @@ class SignedDistanceMapd(ToDistanced):
             return inside.new_zeros(inside.shape, dtype=torch.float32)
         if self.legacy:
             return torch.where(inside, 1 - distance, distance).trunc_()
-        # Rounding may leave the distance of a neighbour a little under the voxel size.
+        # On a GPU rounding may leave the distance of a neighbour a little under the voxel size.
         return torch.where(inside, (smallest - distance).clamp_max_(0), distance)
