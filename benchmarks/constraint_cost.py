@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from monai.networks.nets import BasicUNet
 from torch import Tensor
+from turns import ratio, take_turns
 
 from monai_constraints import (
     Centroid,
@@ -43,25 +43,6 @@ class Projections(Statistic):
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         return sums
-
-
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def take_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Times of each call, the calls taking turns in an order that changes every round."""
-    for call in calls.values():
-        call()
-        call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds):
-        names = list(calls) if number % 2 else list(calls)[::-1]
-        for name in names:
-            times[name].append(seconds(calls[name]))
-    return times
 
 
 def training_steps(batch: int, size: int, rounds: int) -> None:
@@ -92,11 +73,9 @@ def training_steps(batch: int, size: int, rounds: int) -> None:
         return once
 
     times = take_turns({"ce": step(WeightedSum(ce)), "constrained": step(WeightedSum(constrained))}, rounds)
-    # Neighbours share the machine's mood: the ratio of each pair, then the median.
-    ratio = statistics.median(b / a for a, b in zip(times["ce"], times["constrained"]))
     print(  # noqa: T201 - a benchmark's result
         f"step, U-Net, batch {batch} x {size} x {size}: {statistics.median(times['ce']):.4f} s with cross-entropy;"
-        f" with size and centroid bounds x {ratio:.4f} (median of {rounds} pairs)"
+        f" with size and centroid bounds x {ratio(times, 'constrained', 'ce'):.4f} (median of {rounds} pairs)"
     )
 
 

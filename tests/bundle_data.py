@@ -64,7 +64,7 @@ def make_acdc(root: Path) -> Path:
 
 
 def make_stroke_flair(root: Path) -> Path:
-    """Volumes of one slice with a bright disc, and none in the third and the sixth; the first and the sixth validate."""
+    """Volumes of one slice with a bright disc, none in the third and the sixth; first and sixth validate."""
     rng = np.random.default_rng(0)
     x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
     for number in range(1, SUBJECTS + 1):

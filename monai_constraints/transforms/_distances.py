@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, Union
+from typing import Any, Literal, NamedTuple, Union
 
 import edt
 import numpy as np
@@ -11,36 +11,45 @@ import torch
 from monai.data import MetaTensor, affine_to_spacing
 from monai.transforms import MapTransform
 from monai.transforms.utils import distance_transform_edt
-from monai.utils import convert_to_dst_type, optional_import
-from torch import Tensor
+from monai.utils import convert_to_dst_type, convert_to_numpy, optional_import
 
-__all__ = ["SpacingName", "ToDistanced", "crossing_distance"]
+__all__ = ["Crossing", "SpacingName", "ToDistanced", "crossing_distance"]
 
 SpacingName = Union[Sequence[float], Literal["voxel"], None]
 HAS_CUCIM = optional_import("cucim.core.operations.morphology")[1] and optional_import("cupy")[1]
 
 
-def crossing_distance(mask: Tensor, spacing: Sequence[float], *, threads: int | None = None) -> Tensor | None:
+def crossing_distance(
+    mask: np.ndarray, spacing: Sequence[float], *, threads: int | None = None, device: torch.device | None = None
+) -> np.ndarray | None:
     """Distance of each voxel to the nearest one on the other side of the boundary; None where there is no boundary.
 
     One pass over two labels, inside and outside, gives what two transforms of the mask and of its complement do.
 
     Args:
-        mask: bool (*S), 2 or 3 axes, in memory or on a GPU.
+        mask: bool (*S), 2 or 3 axes.
         spacing: of the voxels, one number an axis.
         threads: of the transform; by default PyTorch's number, which is one in a DataLoader's worker.
+        device: a GPU, which does it where cuCIM is installed.
 
     Returns:
-        (*S) float32 on the mask's device.
+        (*S) float32.
     """
-    if not mask.any() or mask.all():
+    if not 0 < np.count_nonzero(mask) < mask.size:
         return None
-    if mask.is_cuda and HAS_CUCIM:
-        both = torch.stack([mask, ~mask])
-        return torch.as_tensor(distance_transform_edt(both, sampling=list(spacing))).sum(0).float()
-    labels = mask.cpu().contiguous().numpy().view(np.uint8) + np.uint8(1)
-    distance = edt.edt(labels, anisotropy=tuple(spacing), parallel=threads or torch.get_num_threads())
-    return torch.from_numpy(distance).to(mask.device)
+    if device is not None and device.type == "cuda" and HAS_CUCIM:
+        both = torch.from_numpy(np.stack([mask, ~mask])).to(device)
+        return torch.as_tensor(distance_transform_edt(both, sampling=list(spacing))).sum(0).float().cpu().numpy()
+    labels = np.add(mask.view(np.uint8), np.uint8(1), order="C")
+    return edt.edt(labels, anisotropy=tuple(spacing), parallel=threads or torch.get_num_threads())
+
+
+class Crossing(NamedTuple):
+    """A mask, its crossing distance (None without a boundary), and the smallest size of its voxels."""
+
+    inside: np.ndarray
+    distance: np.ndarray | None
+    smallest: float
 
 
 class ToDistanced(MapTransform):
@@ -78,58 +87,66 @@ class ToDistanced(MapTransform):
         if self.key not in sample:
             raise KeyError(f"{self.name}: the sample has no '{self.key}'; its keys are {sorted(map(str, sample))}")
         source = torch.as_tensor(sample[self.key])
-        masks = self._masks(source.as_subclass(Tensor), sample)
-        written = self.measure(masks, self._spacing(sample, masks.ndim - 1))
+        masks = self._masks(convert_to_numpy(source), sample)
+        # NumPy rather than PyTorch: several threads wait for each other longer than such small arrays take.
+        written = self.measure(masks, self._spacing(sample, masks[0].ndim), source.device)
         sample[self.output], *_ = convert_to_dst_type(written, dst=source, dtype=torch.float32)
         return sample
 
-    def measure(self, masks: Tensor, spacing: tuple[float, ...]) -> Tensor:
-        """The map (N, *S) of the masks (K, *S)."""
+    def measure(self, masks: list[np.ndarray], spacing: tuple[float, ...], device: torch.device) -> np.ndarray:
+        """The map (N, *S) of the K masks (*S)."""
         raise NotImplementedError
 
-    def crossings(self, mask: Tensor, spacing: tuple[float, ...]) -> list[tuple[Tensor, Tensor | None, float]]:
+    def crossings(self, mask: np.ndarray, spacing: tuple[float, ...], device: torch.device) -> list[Crossing]:
         """The whole mask, or its slices: each with its crossing distance and its smallest voxel size."""
-        parts, axes = [mask], list(range(mask.ndim))
+        parts, kept = [mask], list(spacing)
         if self.slice_axis is not None:
-            parts = list(mask.unbind(self.slice_axis))
-            axes.remove(self.slice_axis % mask.ndim)
-        kept = [spacing[axis] for axis in axes]
+            parts = list(np.moveaxis(mask, self.slice_axis, 0))
+            del kept[self.slice_axis]
         # Across an axis of one voxel nothing has a neighbour.
-        smallest = min(kept[i] for i, n in enumerate(parts[0].shape) if n > 1 or max(parts[0].shape) == 1)
-        return [(part, crossing_distance(part, kept, threads=self.threads), smallest) for part in parts]
+        smallest = min([size for size, n in zip(kept, parts[0].shape) if n > 1], default=1.0)
+        found = [crossing_distance(part, kept, threads=self.threads, device=device) for part in parts]
+        return [Crossing(part, distance, smallest) for part, distance in zip(parts, found)]
 
-    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+    def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """The inverse of the cutting in `crossings`."""
-        return parts[0] if self.slice_axis is None else torch.stack(list(parts), self.slice_axis)
+        return parts[0] if self.slice_axis is None else np.stack(parts, self.slice_axis)
 
-    def _masks(self, label: Tensor, sample: Mapping[Hashable, Any]) -> Tensor:
+    def _masks(self, label: np.ndarray, sample: Mapping[Hashable, Any]) -> list[np.ndarray]:
         where = f"{self.name}: '{self.key}' of case {sample.get('case', '(not named)')!r}"
         if label.ndim not in (3, 4):
-            raise ValueError(f"{where} has shape {tuple(label.shape)}; expected (1, *S) classes or (C, *S) masks")
+            raise ValueError(f"{where} has shape {label.shape}; expected (1, *S) classes or (C, *S) masks")
         if self.slice_axis is not None and label.ndim != 4:
-            raise ValueError(f"{where} has shape {tuple(label.shape)}; slice_axis={self.slice_axis} is for volumes")
+            raise ValueError(f"{where} has shape {label.shape}; slice_axis={self.slice_axis} is for volumes")
         channels = label.shape[0]
         if channels == 1:
-            masks = torch.stack([label[0] == k for k in self.classes])
-            allowed, known = sorted({0, *self.classes}), label == 0
-            outside = label[~(known | masks.any(0, keepdim=True))]
+            masks = [label[0] == k for k in self.classes]
+            allowed = sorted({0, *self.classes})
+            outside = self._other_values(label[0], allowed)
+            if self.allow_others and all(float(value).is_integer() for value in outside):
+                outside = []
             remedy = "threshold soft masks, map other values with MapLabelValued, list the class, or allow_others=True"
         elif max(self.classes) < channels:
-            chosen = label[list(self.classes)]
-            masks, allowed = chosen == 1, [0, 1]
-            outside = chosen[~(masks | (chosen == 0))]
+            masks, allowed = [label[k] == 1 for k in self.classes], [0, 1]
+            outside = [value for k in self.classes for value in self._other_values(label[k], allowed)]
             remedy = "threshold soft masks first (AsDiscreted)"
         else:
             raise ValueError(
                 f"{where} has {channels} channels; classes={list(self.classes)} need {max(self.classes) + 1} binary "
                 "channels, or one channel of integer classes"
             )
-        whole = not outside.is_floating_point() or bool((outside == outside.round()).all())
-        if len(outside) and not (self.allow_others and channels == 1 and whole):
-            values = [f"{value:g}" for value in outside.unique().tolist()]
+        if outside:
+            values = [f"{value:g}" for value in sorted(set(outside))]
             more = " and more" if len(values) > 5 else ""
             raise ValueError(f"{where} holds {', '.join(values[:5])}{more}; expected {allowed}: {remedy}")
         return masks
+
+    @staticmethod
+    def _other_values(label: np.ndarray, allowed: Sequence[int]) -> list[float]:
+        """Empty for a proper label, which costs a count for each class and no more."""
+        if sum(int(np.count_nonzero(label == k)) for k in allowed) == label.size:
+            return []
+        return np.unique(label[~np.isin(label, allowed)]).tolist()
 
     def _spacing(self, sample: Mapping[Hashable, Any], axes: int) -> tuple[float, ...]:
         if self.spacing == "voxel":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from monai_constraints.transforms._distances import SpacingName, ToDistanced
 
@@ -62,24 +62,24 @@ class BorderWeightd(ToDistanced):
             raise ValueError(f"BorderWeightd: sigma={sigma}; expected a distance > 0")
         self.w0, self.sigma = w0, sigma
 
-    def measure(self, masks: Tensor, spacing: tuple[float, ...]) -> Tensor:
-        nearest = torch.full(masks.shape[1:], torch.inf, device=masks.device)
+    def measure(self, masks: list[np.ndarray], spacing: tuple[float, ...], device: torch.device) -> np.ndarray:
+        nearest = np.full(masks[0].shape, np.inf, np.float32)
         for mask in masks:
             parts = []
-            for inside, distance, smallest in self.crossings(mask, spacing):
+            for inside, distance, smallest in self.crossings(mask, spacing, device):
                 if distance is None:
-                    parts.append(torch.full(inside.shape, torch.inf, device=inside.device))
+                    parts.append(np.full(inside.shape, np.inf, np.float32))
                 else:
-                    parts.append(torch.where(inside, (distance - smallest).clamp_min_(0), distance))
-            nearest = torch.minimum(nearest, self.joined(parts))
-        weight = self.w0 * torch.exp(-nearest.square() / (2 * self.sigma**2))
-        for mask in [~masks.any(0), *masks]:
+                    parts.append(np.where(inside, np.maximum(distance - np.float32(smallest), 0), distance))
+            np.minimum(nearest, self.joined(parts), out=nearest)
+        weight = self.w0 * np.exp(-np.square(nearest) / (2 * self.sigma**2))
+        for mask in [~np.logical_or.reduce(masks), *masks]:
             weight += mask * self._share(mask)
         return weight[None]
 
-    def _share(self, mask: Tensor) -> Tensor:
+    def _share(self, mask: np.ndarray) -> np.ndarray:
         """Of the whole image, or of each slice, that the mask takes."""
-        if self.slice_axis is None:
-            return mask.float().mean()
-        axes = [axis for axis in range(mask.ndim) if axis != self.slice_axis % mask.ndim]
-        return mask.float().mean(axes, keepdim=True)
+        axes = tuple(range(mask.ndim))
+        if self.slice_axis is not None:
+            axes = tuple(axis for axis in axes if axis != self.slice_axis % mask.ndim)
+        return mask.mean(axes, dtype=np.float32, keepdims=True)

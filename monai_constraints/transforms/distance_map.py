@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from monai_constraints.transforms._distances import SpacingName, ToDistanced
+from monai_constraints.transforms._distances import Crossing, SpacingName, ToDistanced
 
 __all__ = ["SignedDistanceMapd"]
 
@@ -76,27 +76,32 @@ class SignedDistanceMapd(ToDistanced):
             raise ValueError(f"SignedDistanceMapd: clip={clip}; expected a distance > 0")
         self.clip, self.normalise, self.legacy = clip, normalise, legacy
 
-    def measure(self, masks: Tensor, spacing: tuple[float, ...]) -> Tensor:
-        maps = []
-        for number, mask in enumerate(masks):
+    def measure(self, masks: list[np.ndarray], spacing: tuple[float, ...], device: torch.device) -> np.ndarray:
+        maps: list[np.ndarray] = []
+        crossings: list[Crossing] = []
+        for mask in masks:
             # The second of two complementary classes has the same distances; only the signs differ.
-            if number != 1 or len(masks) != 2 or not torch.equal(mask, ~masks[0]):
-                crossings = self.crossings(mask, spacing)
+            if len(masks) == 2 and crossings and np.array_equal(mask, ~masks[0]):
+                crossings = [one._replace(inside=~one.inside) for one in crossings]
             else:
-                crossings = [(~inside, distance, smallest) for inside, distance, smallest in crossings]
-            maps.append(self.joined([self._signed(*part) for part in crossings]))
-        phi = torch.stack(maps)
+                crossings = self.crossings(mask, spacing, device)
+            maps.append(self.joined([self._signed(one, copy=len(masks) == 2) for one in crossings]))
+        phi = maps[0][None] if len(maps) == 1 else np.stack(maps)
         if self.clip is not None:
-            phi = phi.clamp_(-self.clip, self.clip)
+            np.clip(phi, -self.clip, self.clip, out=phi)
         if self.normalise:
-            largest = phi.abs().flatten(1).amax(1).reshape(-1, *[1] * (phi.ndim - 1))
-            phi = torch.where(largest > 0, phi / largest, phi)
+            for one in phi:
+                one /= np.abs(one).max() or 1
         return phi
 
-    def _signed(self, inside: Tensor, distance: Tensor | None, smallest: float) -> Tensor:
+    def _signed(self, crossing: Crossing, *, copy: bool) -> np.ndarray:
+        inside, distance, smallest = crossing
         if distance is None:
-            return inside.new_zeros(inside.shape, dtype=torch.float32)
+            return np.zeros(inside.shape, np.float32)
+        phi = distance.copy() if copy else distance
         if self.legacy:
-            return torch.where(inside, 1 - distance, distance).trunc_()
+            phi[inside] = 1 - phi[inside]
+            return np.trunc(phi, out=phi)
         # On a GPU rounding may leave the distance of a neighbour a little under the voxel size.
-        return torch.where(inside, (smallest - distance).clamp_max_(0), distance)
+        phi[inside] = np.minimum(np.float32(smallest) - phi[inside], 0)
+        return phi
