@@ -6,6 +6,7 @@ from .border_weight import BorderWeightd
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
 from .distance_map import SignedDistanceMapd
+from .full_annotation import FullyAnnotatedd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
@@ -15,6 +16,7 @@ __all__ = [
     "ConstraintBoundsd",
     "ErodedLabeld",
     "FullLabeld",
+    "FullyAnnotatedd",
     "GivenBoundsd",
     "PointLabeld",
     "RandDihedrald",
