@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
-from turns import ratio, synchronised, take_turns
+from turns import ratio, step_clock, synchronised, take_turns
 
 from monai_constraints import ConstraintLoss, LogBarrier, PartialCrossEntropy, Quadratic, Size, Term, WeightedSum
 from monai_constraints.constraints import (
@@ -85,10 +85,10 @@ def compare(network: nn.Module, batch: int, classes: int, size: int, rounds: int
         calls = {"ce": step(WeightedSum(ce)), name: step(loss)}
         if name == "standard Lagrangian":
             calls["dual pass"] = dual(loss)
-        times = take_turns(calls, turns)
-        more = f"; dual pass {ratio(times['ce'], times['dual pass']):.2f}" if "dual pass" in times else ""
+        times = take_turns(calls, turns, clock=step_clock())
+        more = f"; dual pass {ratio(times, 'dual pass', 'ce'):.2f}" if "dual pass" in times else ""
         base = statistics.median(times["ce"])
-        print(f"  {name}: x {ratio(times['ce'], times[name]):.3f} of {base:.4f} s ({turns} pairs){more}")  # noqa: T201
+        print(f"  {name}: x {ratio(times, name, 'ce'):.3f} of {base:.4f} s ({turns} pairs){more}")  # noqa: T201
 
 
 def main() -> None:

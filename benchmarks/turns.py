@@ -1,4 +1,4 @@
-"""Times of calls that take turns, so that whatever else the machine does falls on all of them."""
+"""Calls that take turns, so that whatever else the machine does falls on all of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 
 import torch
+
+__all__ = ["ratio", "seconds", "step_clock", "synchronised", "take_turns"]
 
 
 def synchronised(call: Callable[[], object]) -> Callable[[], object]:
@@ -20,27 +22,38 @@ def synchronised(call: Callable[[], object]) -> Callable[[], object]:
     return whole
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time with a GPU; without, the processor time of this process, which other processes don't lengthen."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+def step_clock() -> Callable[[], float]:
+    """Wall time with a GPU; without, the processor time of this process, which other processes don't lengthen.
+
+    For calls of one thread only: processor time adds up over threads.
+    """
+    return time.perf_counter if torch.cuda.is_available() else time.process_time
+
+
+def seconds(call: Callable[[], object], *, clock: Callable[[], float] = time.perf_counter) -> float:
     start = clock()
     call()
     return clock() - start
 
 
-def take_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def take_turns(
+    calls: dict[str, Callable[[], object]],
+    rounds: int,
+    *,
+    warm_up: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Times of each call, the calls taking turns in an order that changes every round."""
-    for call in calls.values():
-        call()
+    for call in list(calls.values()) * warm_up:
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
         names = list(calls) if number % 2 else list(calls)[::-1]
         for name in names:
-            times[name].append(seconds(calls[name]))
+            times[name].append(seconds(calls[name], clock=clock))
     return times
 
 
-def ratio(base: list[float], other: list[float]) -> float:
+def ratio(times: dict[str, list[float]], above: str, below: str) -> float:
     """Neighbours share the machine's mood: the ratio of each pair, then the median."""
-    return statistics.median(b / a for a, b in zip(base, other))
+    return statistics.median(a / b for a, b in zip(times[above], times[below]))

@@ -1,4 +1,4 @@
-"""Miniature data in ACDC's layout, and settings for a quick run of a bundle."""
+"""Miniature data in the layouts of ACDC and of the stroke slices, and settings for a quick run of a bundle."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ SPACING = (1.5, 1.25, 8.0)
 # Slices by patient. Numbers 13 and 14 validate; the row "common" takes its bounds from patient 3.
 PATIENTS = {1: 4, 3: 3, 13: 5, 14: 3}
 SHAPE = (48, 40)
+SUBJECTS = 7
 FEATURES = [4, 4, 8, 8, 8, 4]
 # One axis is cropped, the other padded, and both resampled.
 TINY: dict[str, dict[str, Any]] = {
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
+    "stroke_flair": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
     "two_circles": {"image_size": 32, "radius": 4, "network_def#features": FEATURES},
 }
 SMALL_SETS = {"train_count": 9, "validation_count": 7}
@@ -58,6 +60,19 @@ def make_acdc(root: Path) -> Path:
         save(folder / f"{stem}.nii.gz", image, spacing=SPACING)
         for end, data in (("_gt", label), ("_scribble", scribble)):
             save(folder / f"{stem}{end}.nii.gz", data)
+    return root
+
+
+def make_stroke_flair(root: Path) -> Path:
+    """Volumes of one slice with a bright disc, none in the third and the sixth; first and sixth validate."""
+    rng = np.random.default_rng(0)
+    x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    for number in range(1, SUBJECTS + 1):
+        row, column = rng.integers(14, 26, size=2)
+        label = (((x - row) ** 2 + (y - column) ** 2 <= 36) & (number % 3 > 0)).astype(np.uint8)[..., None]
+        image = (80 * label + rng.normal(30, 5, label.shape)).astype(np.uint8)
+        for end, data in (("flair", image), ("lesion", label)):
+            save(root / f"sub-{number}_{end}.nii.gz", data, np.diag([1.5, 1.25, 1.0, 1.0]))
     return root
 
 

@@ -17,9 +17,11 @@ from bundle_data import (
     FEATURES,
     PATIENTS,
     SHAPE,
+    SUBJECTS,
     configs,
     load,
     make_acdc,
+    make_stroke_flair,
     read_csv,
     run,
     save,
@@ -30,10 +32,11 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_constraints.data import write_datalist
 from monai_constraints.data.acdc import acdc_datalist
+from monai_constraints.data.stroke_flair import stroke_flair_datalist
 
 WRITTEN = {"metrics.csv", "curves.png", "examples.png", "model.pt", "checkpoint.pt", "tensorboard"}
 WRITTEN |= {"patients.csv", "predictions.npz"}
-NAMES = ["acdc_lv", "two_circles"]
+NAMES = ["acdc_lv", "stroke_flair", "two_circles"]
 ROWS = [(bundle, path.stem) for bundle in NAMES for path in sorted((BUNDLES / bundle / "configs/rows").iterdir())]
 
 # Keys that are parts of the workflow, not options that a user sets one by one.
@@ -57,12 +60,18 @@ def acdc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(acdc: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def folders(acdc: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The option that says where the data are, for each bundle."""
+    stroke = make_stroke_flair(tmp_path_factory.mktemp("stroke_flair"))
+    return {"acdc_lv": {"dataset_dir": str(acdc)}, "stroke_flair": {"dataset_dir": str(stroke)}, "two_circles": {}}
+
+
+@pytest.fixture(scope="module")
+def trained(folders: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Options of a training of one epoch, for each bundle."""
-    options: dict[str, dict[str, Any]] = {name: {"output_dir": str(tmp_path_factory.mktemp(name))} for name in NAMES}
-    options["acdc_lv"]["dataset_dir"] = str(acdc)
     # One epoch has to leave another network than there was before.
-    options["acdc_lv"]["learning_rate"] = options["two_circles"]["learning_rate"] = 0.05
+    given = {name: {**folder, "learning_rate": 0.05} for name, folder in folders.items()}
+    options = {name: {**given[name], "output_dir": str(tmp_path_factory.mktemp(name))} for name in NAMES}
     for name in NAMES:
         run(name, "train", **options[name])
     return options
@@ -88,6 +97,9 @@ def check_patients(path: Path, dice: float) -> None:
     if rows[0]["case"].startswith("patient"):
         assert [row["case"] for row in rows] == ["patient013_frame01", "patient014_frame01"]
         assert list(slices) == [PATIENTS[13], PATIENTS[14]] and all(float(row["hd95"]) >= 0 for row in rows)
+    if rows[0]["case"].startswith("sub"):
+        assert [row["case"] for row in rows] == ["sub-1", "sub-6"] and list(slices) == [1, 1]
+        assert all(row["dice"] == row["dice_2d"] and float(row["hd95"]) >= 0 for row in rows)
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -96,8 +108,10 @@ def test_train_alone(bundle: str, trained: dict[str, dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(("bundle", "row"), ROWS)
-def test_row_trains_and_evaluates(bundle: str, row: str, acdc: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"dataset_dir": str(acdc)} if bundle == "acdc_lv" else {}
+def test_row_trains_and_evaluates(
+    bundle: str, row: str, folders: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    options = dict(folders[bundle])
     if row == "enet":
         options["network_def#features"] = 4
     options["output_dir"] = str(tmp_path / "out")
@@ -118,6 +132,12 @@ def test_files_lost_after_the_last_epoch_are_written_again(trained: dict[str, di
     after = torch.load(out / "model.pt", weights_only=True)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert (out / "patients.csv").read_text() == patients
+
+
+def test_cpu_overlay_of_the_stroke_slices(folders: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    given: dict[str, Any] = {**folders["stroke_flair"], "output_dir": str(tmp_path), "val_interval": 1}
+    run("stroke_flair", "train", "cpu", "rows/ce_boundary", **given)
+    check_written(tmp_path)
 
 
 def test_cpu_overlay_trains_and_infers(acdc: Path, tmp_path: Path) -> None:
@@ -224,8 +244,9 @@ def test_network_fits_metadata(bundle: str, config: str) -> None:
     monai.bundle.verify_net_in_out(net_id="network_def", meta_file=meta, config_file=files, device="cpu", n=1)
 
 
-def test_inference_repeats_train() -> None:
-    train, infer = (json.loads(Path(path).read_text()) for path in configs("acdc_lv", "train", "inference"))
+@pytest.mark.parametrize("bundle", ["acdc_lv", "stroke_flair"])
+def test_inference_repeats_train(bundle: str) -> None:
+    train, infer = (json.loads(Path(path).read_text()) for path in configs(bundle, "train", "inference"))
     of_image = []
     for transform in train["volume_preprocessing"]["transforms"]:
         if transform != "@volume_bounds" and "image" in transform["keys"]:
@@ -234,6 +255,9 @@ def test_inference_repeats_train() -> None:
     assert infer["preprocessing"]["transforms"] == of_image
     for key in ("network_def", "network", "spatial_size", "padded_size", "dataset_dir", "device"):
         assert infer[key] == train[key], key
+
+
+def test_inference_repeats_train_on_circles() -> None:
     train, infer = (json.loads(Path(path).read_text()) for path in configs("two_circles", "train", "inference"))
     for key in ("network_def", "network", "image_size", "radius", "device"):
         assert infer[key] == train[key], key
@@ -270,6 +294,33 @@ def test_evaluate(trained: dict[str, dict[str, Any]], acdc: Path, tmp_path: Path
     assert [row["filename"] for row in rows] == expected
 
 
+def test_evaluate_stroke_slices(
+    trained: dict[str, dict[str, Any]], folders: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    datalist = stroke_flair_datalist(folders["stroke_flair"]["dataset_dir"])
+    datalist["training"] = [{**item, "image": "/nowhere.nii.gz"} for item in datalist["training"]]
+    write_datalist(datalist, tmp_path / "list.json")
+    given = {"datalist_file": str(tmp_path / "list.json"), "evaluation_dir": str(tmp_path / "evaluation")}
+    run("stroke_flair", "train", "evaluate", **{**trained["stroke_flair"], **given})
+    check_evaluation(tmp_path / "evaluation", Path(trained["stroke_flair"]["output_dir"]))
+    assert [row["filename"] for row in read_csv(tmp_path / "evaluation" / "dice_raw.csv")] == ["sub-1", "sub-6"]
+
+
+def test_boundary_alone_warns_and_alpha_is_logged(folders: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    """The thesis's rows: the boundary loss alone, of which the sum warns, and the two weights that move together."""
+    given = {**folders["stroke_flair"], "max_epochs": 4}
+    with pytest.warns(UserWarning, match="alone on a binary task"):
+        run("stroke_flair", "train", "rows/boundary", **given, output_dir=str(tmp_path / "alone"))
+    run("stroke_flair", "train", "rows/gdl_boundary", **given, output_dir=str(tmp_path / "out"))
+    rows = read_csv(tmp_path / "out" / "metrics.csv")
+    assert [float(row["alpha"]) for row in rows] == [0.25, 0.5, 0.75, 1]
+    assert [float(row["regional_weight"]) for row in rows] == [0.75, 0.5, 0.25, 0.1]
+    for row in rows:
+        terms = [float(row[f"loss_{name}"]) for name in ("regional", "boundary")]
+        total = float(row["regional_weight"]) * terms[0] + float(row["alpha"]) * terms[1]
+        assert float(row["loss"]) == pytest.approx(total, rel=1e-4)
+
+
 def test_evaluate_circles(trained: dict[str, dict[str, Any]]) -> None:
     options = trained["two_circles"]
     run("two_circles", "train", "evaluate", **options)
@@ -283,6 +334,8 @@ def check_evaluation(folder: Path, output_dir: Path) -> None:
     metrics = dict(line.split(",") for line in (folder / "metrics.csv").read_text().splitlines())
     (last,) = read_csv(output_dir / "metrics.csv")
     for name in ("dice", "size_satisfied", "size_violation"):
+        if f"val_{name}" not in last and name != "dice":  # a bundle without a constraint on the size
+            continue
         assert float(metrics[name]) == pytest.approx(float(last[f"val_{name}"]), rel=1e-5), name
     dice = [float(row["mean"]) for row in read_csv(folder / "dice_raw.csv")]
     assert np.mean(dice) == pytest.approx(float(metrics["dice"]), rel=1e-5)
@@ -325,15 +378,18 @@ def test_inference_after_training(trained: dict[str, dict[str, Any]], tmp_path: 
         model = trained[bundle]["output_dir"] + "/model.pt"
         run(bundle, "inference", **{**trained[bundle], "ckpt_path": model, "output_dir": str(tmp_path / bundle)})
     assert len(list((tmp_path / "acdc_lv").rglob("*_pred.nii.gz"))) == len(PATIENTS)
+    assert len(list((tmp_path / "stroke_flair").rglob("*_flair_pred.nii.gz"))) == SUBJECTS
     names = sorted(path.name for path in (tmp_path / "two_circles").iterdir())
     assert names == [f"circles_{200000 + i}_pred.png" for i in range(10)]
 
 
 @pytest.mark.parametrize("bundle", NAMES)
 @pytest.mark.parametrize("names", [("train", "evaluate"), ("inference",)])
-def test_missing_model(bundle: str, names: tuple[str, ...], acdc: Path, tmp_path: Path) -> None:
+def test_missing_model(
+    bundle: str, names: tuple[str, ...], folders: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
     folder = str(tmp_path)
-    text = failure(bundle, *names, dataset_dir=str(acdc), output_dir=folder, ckpt_path=folder + "/model.pt")
+    text = failure(bundle, *names, **folders[bundle], output_dir=folder, ckpt_path=folder + "/model.pt")
     assert f"no trained model at {folder}/model.pt; train first" in text
 
 

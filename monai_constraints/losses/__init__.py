@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from .boundary import BoundaryMapLoss
 from .constraint import ConstraintLoss
+from .hausdorff import HausdorffMapLoss
+from .on_logits import OnLogits
 from .partial_ce import PartialCrossEntropy
 from .proposal_ce import ProposalCrossEntropy
+from .weighted_ce import VoxelWeightedCrossEntropy
 from .weighted_sum import Term, WeightedSum
 
-__all__ = ["ConstraintLoss", "PartialCrossEntropy", "ProposalCrossEntropy", "Term", "WeightedSum"]
+__all__ = [
+    "BoundaryMapLoss",
+    "ConstraintLoss",
+    "HausdorffMapLoss",
+    "OnLogits",
+    "PartialCrossEntropy",
+    "ProposalCrossEntropy",
+    "Term",
+    "VoxelWeightedCrossEntropy",
+    "WeightedSum",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -47,6 +48,9 @@ class WeightedSum(nn.Module):
 
     Raises:
         KeyError: where the targets lack a key that a term needs.
+
+    Warns:
+        UserWarning: once, where the boundary loss alone is to train a binary task (thesis 4.2, 4.3.6).
     """
 
     def __init__(self, terms: Mapping[str, Term], *, temperature: float = 1.0, sigmoid: bool = False) -> None:
@@ -57,6 +61,7 @@ class WeightedSum(nn.Module):
         self.weights = {name: term.weight for name, term in terms.items()}
         self.activation = Activation("WeightedSum", softmax=not sigmoid, sigmoid=sigmoid, temperature=temperature)
         self.last: dict[str, Tensor] = {}
+        self._warned = False
 
     @property
     def target_keys(self) -> list[str]:
@@ -73,6 +78,7 @@ class WeightedSum(nn.Module):
             )
         with torch.autocast(logits.device.type, enabled=False):
             probabilities = self.activation(logits)
+            self._warn_of_collapse(probabilities.shape[1])
             total = probabilities.new_zeros(())
             for name, term in self.terms.items():
                 weight = self.weights[name]
@@ -84,3 +90,17 @@ class WeightedSum(nn.Module):
                     total = total + weight * value
         # Without any active term the gradient is zero, not missing.
         return total if total.requires_grad or not logits.requires_grad else total + 0 * logits.float().sum()
+
+    def _warn_of_collapse(self, channels: int) -> None:
+        """Here it is known which terms train the network, and of how many classes."""
+        active = [name for name, weight in self.weights.items() if weight != 0]
+        if self._warned or channels > 2 or not active:
+            return
+        if all(getattr(self.terms[name].loss, "collapses_alone", False) for name in active):
+            self._warned = True
+            warnings.warn(
+                f"WeightedSum: {active} alone on a binary task. The boundary loss then ends in an empty prediction, "
+                "whose gradient is almost zero; add a regional term, such as GeneralizedDiceLoss(to_onehot_y=True), "
+                "and rebalance the two over the epochs (docs/boundary_loss.md)",
+                stacklevel=2,
+            )

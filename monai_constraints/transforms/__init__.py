@@ -1,14 +1,17 @@
-"""Dictionary transforms: weak labels and bounds."""
+"""Dictionary transforms: weak labels, bounds and distance maps."""
 
 from __future__ import annotations
 
+from .border_weight import BorderWeightd
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
+from .distance_map import SignedDistanceMapd
 from .full_annotation import FullyAnnotatedd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
 __all__ = [
+    "BorderWeightd",
     "CentroidLabeld",
     "ConstraintBoundsd",
     "ErodedLabeld",
@@ -18,5 +21,6 @@ __all__ = [
     "PointLabeld",
     "RandDihedrald",
     "ScribbleLabeld",
+    "SignedDistanceMapd",
     "common_bounds",
 ]
