@@ -95,7 +95,7 @@ def training(rounds: int) -> None:
         }
     )
     modes = ["bilinear", "nearest"]
-    affine = RandAffined(["image", "label"], 1.0, rotate_range=0.3, scale_range=0.2, mode=modes, padding_mode="zeros")
+    affine = RandAffined(["image", "label"], prob=1, rotate_range=0.3, scale_range=0.2, mode=modes)
     keys = ["image", "label", "distance"]
     pipelines = {
         "maps made once": [transform],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import Any
 
 import pytest
+import torch
 from conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -52,3 +54,18 @@ def test_every_file_of_the_concept_table_exists() -> None:
     files = re.findall(r"`((?:monai_constraints|bundles|docs|benchmarks|tests)/[\w./]+)`", text)
     assert len(files) > 10
     assert not [file for file in files if not (REPOSITORY / file).exists()]
+
+
+def test_the_boundary_loss_is_two_lines_that_train() -> None:
+    text = (REPOSITORY / "docs" / "boundary_loss.md").read_text(encoding="utf-8")
+    (page,) = re.findall(r"<!-- two lines -->(.*?)<!-- /two lines -->", text, flags=re.DOTALL)
+    (code,) = _blocks(page, "python")
+    new = [line for line in code.splitlines() if re.search(r"# line \d", line)]
+    assert ["SignedDistanceMapd(" in new[0], "BoundaryMapLoss(" in new[1], len(new)] == [True, True, 2]
+    names: dict[str, Any] = {"__name__": "docs"}
+    torch.manual_seed(0)
+    exec(compile(code.replace("epochs = 10", "epochs = 30"), "boundary_loss.md", "exec"), names)  # noqa: S102
+    with torch.no_grad():
+        found = names["network"].eval()(names["items"][0]["image"][None]).argmax(1) == 1
+    truth = names["label"] == 1
+    assert 2 * (found & truth).sum() > 0.9 * (found.sum() + truth.sum())

@@ -45,7 +45,7 @@ def test_errors_name_what_is_missing(tmp_path: Path) -> None:
         stroke_flair_datalist(tmp_path)
     make_slices(tmp_path, [1, 2])
     (tmp_path / "sub-2_lesion.nii.gz").unlink()
-    with pytest.raises(FileNotFoundError, match="no lesion sub-2_lesion.nii.gz"):
+    with pytest.raises(FileNotFoundError, match="sub-2 has no sub-2_lesion.nii.gz beside its image"):
         stroke_flair_datalist(tmp_path)
 
 
