@@ -117,11 +117,12 @@ def test_a_table_is_killed_and_resumed_and_shows_a_row_that_failed(
     dices = [float(table[-1]["val_dice"]) for table in finals]
     assert float(rows["individual"]["dice_2d"]) == pytest.approx(sum(dices) / 2, rel=1e-4)
     assert float(rows["individual"]["dice_2d_sd"]) == pytest.approx(abs(dices[0] - dices[1]) / 2**0.5, abs=1e-5)
-    assert "broken (seed 0: failed; seed 1: not run yet)" in text and "later (pending: another issue)" in text
+    assert "| seed 0: failed; seed 1: not run yet |" in text and "| pending: another issue " in text
     assert "Individual: margins must be >= 0" in text.split("## broken: failed")[1]
     assert {path.name for path in out.iterdir() if path.suffix == ".png"} == PICTURES
     record = json.loads((runs["full"] / "run.json").read_text())
     assert record["status"] == "done" and record["machine"]["cores"] >= 1 and "torch" in record["versions"]
+    assert f"on the command line: `--dataset_dir {acdc} --learning_rate 0.01`" in text
     assert record["command"] in text and f"--dataset_dir {acdc}" in record["command"]
 
 

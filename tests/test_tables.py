@@ -80,6 +80,8 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (contents(reference="best"), ValueError, "no row 'best'; choose one of"),
     (contents(metrics=["dice"]), ValueError, "choose among"),
     (contents(selection="best"), ValueError, "choose among"),
+    (contents(notes=5), ValueError, "notes: expected list, got 5"),
+    (contents(metrics="hd95"), ValueError, "metrics: expected list, got 'hd95'"),
     (contents(rows=[]), ValueError, "expected one row"),
     (contents(rows=[{"name": "a b"}]), ValueError, "becomes a folder"),
     (contents(rows=[{"name": "full", "overlay": []}]), ValueError, r"row 1: unknown keys \['overlay'\]"),
@@ -151,7 +153,7 @@ def reported(tmp_path: Path, **heading: Any) -> tuple[str, dict[str, dict[str, s
     cases = [{"p1_a": 0.6, "p2_a": 0.8}, {"p1_a": 0.7, "p2_a": 0.9}, {"p1_a": 0.9, "p2_a": 0.95}]
     groups = [
         Group("weak", "Weak | ours", published={"dice_2d": 0.7924}),
-        Group("gone", "Gone", published={"dice_2d": 0.77}, problems=["pending: later"]),
+        Group("gone", "Gone", published={"dice_2d": 0.77}, pending="later"),
         Group("bad", "Bad", problems=["seed 0: failed"], log="ValueError: no"),
         Group("full", "Full"),
     ]
@@ -184,7 +186,9 @@ def test_the_report_says_what_the_runs_measured(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert table[2][:6] == ["Weak / ours", "0.392 ± 0.035", "0.792", "0.075", "0.750 ± 0.071", "0.175"]
     assert table[2][6:8] == ["7.5 ± 0.7", "50.0 ± 0.0"]
-    assert table[3][:3] == ["Gone (pending: later)", "–", "0.770"] and table[4][0] == "Bad (seed 0: failed)"
+    assert table[0][-1] == "remarks" and table[2][-1] == ""
+    assert table[3][:3] == ["Gone", "–", "0.770"] and table[3][-1] == "pending: later"
+    assert table[4][0] == "Bad" and table[4][-1] == "seed 0: failed"
     assert "nothing is chosen" in text and "ValueError: no" in text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.md", "table.csv"} | PICTURES
     assert all((tmp_path / "out" / name).stat().st_size > 5000 for name in PICTURES)
@@ -195,7 +199,7 @@ def test_legacy_selection_is_labelled_and_kept_apart(tmp_path: Path) -> None:
     assert float(rows["weak"]["dice_2d"]) == pytest.approx((0.9 + 0.5) / 2)
     assert float(rows["weak"]["epoch"]) == pytest.approx((2 + 3) / 2) and "dice_3d" not in rows["weak"]
     assert "LEGACY SELECTION" in text and "Dice 2D (legacy)" in text and "nothing is chosen" not in text
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table_legacy.md", "table_legacy.csv"}
+    assert {path.name for path in (tmp_path / "out").glob("table*")} == {"table_legacy.md", "table_legacy.csv"}
 
 
 def test_classes_have_columns_of_their_own(tmp_path: Path) -> None:
@@ -212,7 +216,13 @@ def test_a_damaged_folder_is_its_rows_problem(tmp_path: Path) -> None:
     good = make_run(tmp_path / "b", ["0.5"])
     groups = [Group("a", "A", folders=[tmp_path / "none"]), Group("b", "B", folders=[good])]
     text = write_report(groups, tmp_path / "out", Heading(title="T"))
-    assert "A (none: report: " in text and "| B " in text
+    assert re.search(r"^\| A .*\| none: report: ", text, re.MULTILINE) and "| B " in text
+
+
+def test_an_epoch_without_validation_at_the_end_is_said(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "seed0", ["0.5", "0.6", ""])
+    text = write_report([Group("a", "A", folders=[folder])], tmp_path / "out", Heading(title="T"))
+    assert "seed0: last validated after epoch 2" in text and "0.600" in text
 
 
 def test_compare_reports_folders(tmp_path: Path) -> None:

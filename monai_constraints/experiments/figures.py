@@ -25,13 +25,13 @@ def draw_figures(groups: Sequence[Group], measured: Runs, out: Path, *, referenc
     """Draw what there is data for, and name the pictures: curves, satisfaction, patients, panel (.png).
 
     Args:
-        groups: the rows; those without a finished run are left out, their colour stays theirs.
+        groups: the rows; those without a finished run are left out, and keep their colour unless they are pending.
         measured: the runs of each row.
         out: the folder.
         reference: the row whose Dice says which cases the panel shows.
     """
     shown = {group.name: textwrap.fill(group.label, 26) for group in groups}
-    order = [shown[group.name] for group in groups]
+    order = [shown[group.name] for group in groups if not group.pending]
     there = {shown[name]: runs for name, runs in measured.items() if runs}
     figures = {
         "curves.png": _curves(there, order),
@@ -115,7 +115,7 @@ def _patients(runs: Runs, order: Sequence[str]) -> Figure | None:
                 capprops={"color": colour}, medianprops={"color": "black", "linewidth": 3},
                 flierprops={"marker": "o", "markeredgecolor": colour, "markersize": 5},
             )  # fmt: skip
-        axes.set_title(f"{title}, one value a volume", fontsize=20, loc="left")
+        axes.set_title(f"{title}, one value a case", fontsize=20, loc="left")
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(labelsize=15)
         axes.grid(axis="x", color="0.9")
@@ -160,13 +160,13 @@ def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | 
     for row, case in zip(grid, cases):
         planes = columns[judge][1]
         image, label = planes[f"image/{case}"].astype(np.float32), planes[f"label/{case}"]
-        limits = _around(label)
+        limits = _around([label, *(planes[f"pred/{case}"] for _, planes in columns.values())])
         for axes, name in zip(row, ["", *columns]):
             draw_image(axes, image)
             draw_contours(axes, label, TRUTH)
             if name:
                 draw_contours(axes, columns[name][1][f"pred/{case}"], PREDICTION)
-                axes.set_xlabel(f"Dice 3D {dice[name][case]:.2f}" if case in dice[name] else "", fontsize=14)
+                axes.set_xlabel(f"Dice {dice[name][case]:.2f}" if case in dice[name] else "", fontsize=14)
             axes.set(**limits)
         row[0].set_ylabel(case.replace("_", "\n", 1), fontsize=14)
     heads = ["ground truth", *(label for label, _ in columns.values())]
@@ -194,11 +194,12 @@ def _case_dice(patients: Iterable[Mapping[str, str]]) -> dict[str, float]:
     return {case: float(np.mean(numbers)) for case, numbers in values.items()}
 
 
-def _around(label: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Limits of a square around the structures, of half the image or more."""
+def _around(maps: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Limits of a square around the structures of all maps, of half the image or more: no prediction is cut off."""
+    label = np.maximum.reduce(maps)
     where = np.argwhere(label > 0)
     low, high = (where.min(0), where.max(0)) if len(where) else (np.zeros(2), np.array(label.shape) - 1)
-    centre, side = (low + high) / 2, max(2 * float((high - low).max()), max(label.shape) / 2)
-    start = np.clip(centre - side / 2, 0, np.maximum(np.array(label.shape) - side, 0))
+    centre, side = (low + high) / 2, max(1.1 * float((high - low).max() + 1), max(label.shape) / 2)
+    start = np.clip(centre - side / 2, 0, np.maximum(np.array(label.shape) - side, 0))  # inside the image
     stop = np.minimum(start + side, label.shape)
     return {"xlim": (start[1] - 0.5, stop[1] - 0.5), "ylim": (stop[0] - 0.5, start[0] - 0.5)}

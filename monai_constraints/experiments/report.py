@@ -64,7 +64,10 @@ def write_report(groups: Sequence[Group], out: Path, heading: Heading) -> str:
         measured[group.name] = []
         for folder in group.folders:
             try:
-                measured[group.name].append(measure(folder, selection=heading.selection))
+                run = measure(folder, selection=heading.selection)
+                measured[group.name].append(run)
+                if heading.selection == "last" and run.numbers["epoch"] < run.numbers["epochs"]:
+                    group.problems.append(f"{folder.name}: last validated after epoch {run.numbers['epoch']:.0f}")
             except (OSError, ValueError, KeyError) as error:
                 group.problems.append(f"{folder.name}: {error}")
     columns = _columns(groups, measured, heading)
@@ -76,7 +79,7 @@ def write_report(groups: Sequence[Group], out: Path, heading: Heading) -> str:
             writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)
-    pictures = draw_figures(groups, measured, out, reference=heading.reference) if not ending else []
+    pictures = draw_figures(groups, measured, out, reference=heading.reference)
     text = _text(groups, rows, columns, heading, pictures)
     with replacing(out / f"table{ending}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -109,7 +112,7 @@ def _row(
     group: Group, measured: Mapping[str, Sequence[Measured]], columns: Mapping[str, object], reference: str
 ) -> dict[str, str]:
     row = {"row": group.name, "label": group.label, "runs": str(len(measured[group.name]))}
-    row["state"] = "; ".join(group.problems)
+    row["state"] = "; ".join([f"pending: {group.pending}"] * bool(group.pending) + group.problems)
     for name in columns:
         mean, deviation = _over_runs(measured[group.name], name)
         row |= {name: _number(mean), f"{name}_sd": _number(deviation)}
@@ -168,15 +171,16 @@ def _cells(
     for name, (text, _, _) in columns.items():
         heads += [text + legacy, *(["published"] if name in published else [])]
         heads += [f"below {heading.reference}"] if name in gaps else []
-    cells = [heads + (["runs"] if several else [])]
+    remarks = any(row["state"] for row in rows)
+    cells = [heads + ["runs"] * several + ["remarks"] * remarks]
     for group, row in zip(groups, rows):
-        problem = f" ({row['state']})" if row["state"] else ""
-        line = [group.label + problem]
+        line = [group.label]
         for name, (_, digits, factor) in columns.items():
             line.append(_with_deviation(row[name], row[f"{name}_sd"], digits, factor))
             line += [_rounded(row.get(f"{name}_published", ""), digits, factor)] if name in published else []
             line += [_rounded(row.get(f"{name}_gap", ""), digits, factor)] if name in gaps else []
-        cells.append([cell.replace("|", "/") or "–" for cell in line + ([row["runs"]] if several else [])])
+        line += [row["runs"]] * several
+        cells.append([cell.replace("|", "/") or "–" for cell in line] + [row["state"].replace("|", "/")] * remarks)
     return cells
 
 

@@ -24,7 +24,8 @@ class Group:
     label: str
     folders: list[Path] = field(default_factory=list)
     published: dict[str, float | None] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)  # pending, failed, not run yet: one line each
+    pending: str = ""
+    problems: list[str] = field(default_factory=list)  # failed, not run yet, changed: one line each
     log: str = ""
     command: str = ""
 

@@ -146,7 +146,9 @@ def _start(run: Run, slot: int, workers: int, gpus: Sequence[str], base: Mapping
     environment = {"OMP_NUM_THREADS": str(max(1, cores() // workers)), **os.environ}
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    record = {"status": "running", "command": run.command, **base, "config": run.config, "start": _now()}
+    threads = environment["OMP_NUM_THREADS"]
+    record = {"status": "running", "command": run.command, "start": _now(), "threads": threads, **base}
+    record["config"] = run.config
     _write(run, record)
     parent = os.getpid()
     with open(run.folder / "log.txt", "ab") as log:
@@ -188,7 +190,7 @@ def _stop(running: Sequence[_Running]) -> None:
             _signal(one, signal.SIGKILL)
             one.process.wait()
         _signal(one, signal.SIGKILL)  # children that outlived their leader
-        _finish(one, "interrupted")
+        _finish(one, "" if one.process.returncode == 0 else "interrupted")
 
 
 def _signal(one: _Running, number: int) -> None:

@@ -38,8 +38,7 @@ def report_table(table: Table, protocol: str, plan: Sequence[Run], out: Path, *,
     """
     groups, records = [], []
     for row in table.rows:
-        group = Group(row.name, row.label, published=dict(row.published))
-        group.problems += [f"pending: {row.pending}"] if row.pending else []
+        group = Group(row.name, row.label, published=dict(row.published), pending=row.pending)
         for run in (run for run in plan if run.row.name == row.name):
             record = read_record(run)
             given = [] if strict else [key.partition("#")[0] for key in record.get("extra", {})]
@@ -81,13 +80,17 @@ def _end_of_log(path: Path) -> str:
 
 
 def _made_with(records: Sequence[Mapping[str, object]]) -> list[str]:
-    """A sentence for each combination of machine, versions and commit."""
+    """A sentence for each set of options given, and for each combination of machine, versions and commit."""
     lines: dict[str, None] = {}
     for record in records:
+        extra = record.get("extra")
+        if isinstance(extra, dict) and extra:
+            given = " ".join(f"--{name} {value}" for name, value in extra.items())
+            lines[f"Besides the protocol, on the command line: `{given}`."] = None
         machine, versions = record.get("machine"), record.get("versions")
         if isinstance(machine, dict) and isinstance(versions, dict):
             gpus = ", ".join(dict.fromkeys(machine.get("gpus", []))) or "no GPU"
-            text = f"{machine.get('cpu')}, {machine.get('cores')} cores, {gpus}"
+            text = f"{machine.get('cpu')}, {machine.get('cores')} cores, {record.get('threads')} threads a run, {gpus}"
             text += "; " + ", ".join(f"{name} {version}" for name, version in versions.items())
             lines[f"Made on {str(record.get('start'))[:10]}: {text}; commit {record.get('commit')}."] = None
     return list(lines)
@@ -149,8 +152,11 @@ def main(words: Sequence[str]) -> int:
                 provenance=describe(table.bundle), extra=extra,
                 after_each=lambda: report_table(table, protocol, whole, arguments.out),
             )  # fmt: skip
-            logger.info("\n%s\n%s", report_table(table, protocol, whole, arguments.out), arguments.out / "table.md")
+            logger.info("\n%s\nwritten in %s", report_table(table, protocol, whole, arguments.out), arguments.out)
             return 0 if done else 1
+    except KeyboardInterrupt:
+        logger.error("table: stopped; the same command goes on")
+        return 130
     except (OSError, ValueError) as error:
         logger.error("%s", error)
         return 2

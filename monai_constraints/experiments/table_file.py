@@ -130,10 +130,10 @@ class _Reader:
         return cast("dict[str, Any]", value)
 
     def names(self, value: Any, where: str, known: Collection[str] = ()) -> tuple[str, ...]:
-        found = tuple(self.typed(item, str, where) for item in self.typed(list(value), list, where))
-        wrong = [name for name in found if known and name not in known and not name.startswith("val_")]
-        if wrong or isinstance(value, str):
-            self.fail(where, f"got {value!r}; choose among {sorted(known)}" if known else "expected a list")
+        listed = list(value) if isinstance(value, tuple) else self.typed(value, list, where)
+        found = tuple(self.typed(item, str, where) for item in listed)
+        if known and any(name not in known and not name.startswith("val_") for name in found):
+            self.fail(where, f"got {listed}; choose among {sorted(known)}")
         return found
 
     def overlays(self, value: Any, where: str, bundle: Path) -> tuple[str, ...]:
