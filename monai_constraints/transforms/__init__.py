@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from .batch import BatchGamma, BatchSimilarity
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
 __all__ = [
+    "BatchGamma",
+    "BatchSimilarity",
     "CentroidLabeld",
     "ConstraintBoundsd",
     "ErodedLabeld",
