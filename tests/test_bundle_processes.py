@@ -105,10 +105,13 @@ def test_two_processes(bundle: str, tmp_path: Path) -> None:
     with started(arguments, log) as process:
         finish(process, log)
     _, row = read_csv(out / "metrics.csv")
-    assert {"model.pt", "curves.png", "examples.png", "checkpoint.pt"} <= {path.name for path in out.iterdir()}
+    written = {"model.pt", "curves.png", "examples.png", "checkpoint.pt", "patients.csv"}
+    assert written <= {path.name for path in out.iterdir()}
     assert log.read_text().count("INFO epoch 2/2: ") == 1
     run(bundle, "train", "evaluate", **given)
     compare(out / "evaluation", row)
+    one, two = (read_csv(folder / "patients.csv") for folder in (out / "evaluation", out))
+    assert one == two
     if bundle == "acdc_lv":
         arguments = command(
             bundle, "train", "multi_gpu_train", "evaluate", launcher=launcher, **given, evaluation_dir=str(out / "two")

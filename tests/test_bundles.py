@@ -32,6 +32,7 @@ from monai_constraints.data import write_datalist
 from monai_constraints.data.acdc import acdc_datalist
 
 WRITTEN = {"metrics.csv", "curves.png", "examples.png", "model.pt", "checkpoint.pt", "tensorboard"}
+WRITTEN |= {"patients.csv", "predictions.npz"}
 NAMES = ["acdc_lv", "two_circles"]
 ROWS = [(bundle, path.stem) for bundle in NAMES for path in sorted((BUNDLES / bundle / "configs/rows").iterdir())]
 
@@ -76,6 +77,17 @@ def check_written(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == WRITTEN
     (row,) = read_csv(folder / "metrics.csv")
     assert row["epoch"] == "1" and np.isfinite(float(row["loss"])) and 0 <= float(row["val_dice"]) <= 1
+    check_patients(folder / "patients.csv", float(row["val_dice"]))
+
+
+def check_patients(path: Path, dice: float) -> None:
+    """As many slices, with the same mean Dice, as the validation had."""
+    rows = read_csv(path)
+    slices = np.array([int(row["slices"]) for row in rows])
+    assert np.average([float(row["dice_2d"]) for row in rows], weights=slices) == pytest.approx(dice, rel=1e-4)
+    if rows[0]["case"].startswith("patient"):
+        assert [row["case"] for row in rows] == ["patient013_frame01", "patient014_frame01"]
+        assert list(slices) == [PATIENTS[13], PATIENTS[14]] and all(float(row["hd95"]) >= 0 for row in rows)
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -95,14 +107,17 @@ def test_row_trains_and_evaluates(bundle: str, row: str, acdc: Path, tmp_path: P
     check_evaluation(tmp_path / "evaluation", tmp_path / "out")
 
 
-def test_model_lost_after_the_last_epoch_is_written_again(trained: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+def test_files_lost_after_the_last_epoch_are_written_again(trained: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(trained["acdc_lv"]["output_dir"], out)
     before = torch.load(out / "model.pt", weights_only=True)
+    patients = (out / "patients.csv").read_text()
     (out / "model.pt").unlink()
+    (out / "patients.csv").unlink()
     run("acdc_lv", "train", **{**trained["acdc_lv"], "output_dir": str(out), "resume": True})
     after = torch.load(out / "model.pt", weights_only=True)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert (out / "patients.csv").read_text() == patients
 
 
 def test_cpu_overlay_trains_and_infers(acdc: Path, tmp_path: Path) -> None:
@@ -144,7 +159,7 @@ def test_own_data_of_the_docs(acdc: Path, tmp_path: Path) -> None:
     datalist: dict[str, list[dict[str, Any]]] = {"training": [], "validation": []}
     for part, items in acdc_datalist(acdc).items():
         for item in items:
-            own = {"case": item["case"], "image": item["image"]}
+            own = {key: item[key] for key in ("case", "image", "spacing")}
             key, values = ("scribble", [0, 0, 0, 1, 255]) if part == "training" else ("label", [0, 0, 0, 1])
             data = np.array(values, np.uint8)[np.asarray(load(item[key]).dataobj)]
             datalist[part].append({**own, key: str(save(tmp_path / f"{item['case']}.nii.gz", data))})
@@ -271,6 +286,9 @@ def check_evaluation(folder: Path, output_dir: Path) -> None:
         assert float(metrics[name]) == pytest.approx(float(last[f"val_{name}"]), rel=1e-5), name
     dice = [float(row["mean"]) for row in read_csv(folder / "dice_raw.csv")]
     assert np.mean(dice) == pytest.approx(float(metrics["dice"]), rel=1e-5)
+    check_patients(folder / "patients.csv", float(metrics["dice"]))
+    for name in ("patients.csv", "predictions.npz"):
+        assert (folder / name).stat().st_size == (output_dir / name).stat().st_size, name
     assert (folder / "examples.png").stat().st_size > 1000 and (folder / "dice_summary.csv").is_file()
 
 

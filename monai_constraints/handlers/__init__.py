@@ -9,6 +9,7 @@ from monai_constraints.handlers.examples import Examples, plot_examples
 from monai_constraints.handlers.metrics_log import MetricsLog
 from monai_constraints.handlers.satisfaction import Satisfaction
 from monai_constraints.handlers.schedule import Constant, Exponential, Linear, Schedule
+from monai_constraints.handlers.volume_metrics import VolumeMetrics
 
 __all__ = [
     "BestMetric",
@@ -22,6 +23,7 @@ __all__ = [
     "Resume",
     "Satisfaction",
     "Schedule",
+    "VolumeMetrics",
     "plot_curves",
     "plot_examples",
 ]

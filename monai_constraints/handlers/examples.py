@@ -23,7 +23,7 @@ from torch import Tensor
 from monai_constraints.handlers.atomic import replacing
 from monai_constraints.handlers.curves import COLOURS
 
-__all__ = ["Examples", "plot_examples"]
+__all__ = ["Examples", "class_map", "plot_examples"]
 
 _TRUTH, _PREDICTION = "#56B4E9", "#E69F00"
 _UNKNOWN = 255
@@ -165,7 +165,7 @@ class Examples:
             )
         for i, out in enumerate(output):
             given = batch[i] if isinstance(batch, list) else {k: batch[k][i] for k in _OWN if k in batch}
-            label, predicted = _classes(out[CommonKeys.LABEL]), _classes(out[CommonKeys.PRED])
+            label, predicted = class_map(out[CommonKeys.LABEL]), class_map(out[CommonKeys.PRED])
             dice = _dice(predicted, label)
             if dice is None:
                 continue
@@ -187,7 +187,7 @@ class Examples:
             plot_examples(self._kept, self.output_dir / "examples.png", title="Worst and best cases")
 
 
-def _classes(tensor: Tensor) -> Tensor:
+def class_map(tensor: Tensor) -> Tensor:
     """(*S) classes from one-hot (K, *S) or classes (1, *S)."""
     tensor = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor  # its operations are slow
     return tensor.argmax(0) if tensor.shape[0] > 1 else tensor[0]
