@@ -20,6 +20,7 @@ SHAPE = (48, 40)
 FEATURES = [4, 4, 8, 8, 8, 4]
 # One axis is cropped, the other padded, and both resampled.
 TINY: dict[str, dict[str, Any]] = {
+    "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES, "val_interval": 1},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
     "two_circles": {"image_size": 32, "radius": 4, "network_def#features": FEATURES},
 }
