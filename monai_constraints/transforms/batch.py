@@ -65,7 +65,7 @@ class BatchSimilarity:
                 "dihedral=True"
             )
         matrix, area = self._draw(len(image), image.device)
-        grid = self._grid(matrix, image)
+        grid = self._grid(matrix.mT / area[:, None, None], image)  # the inverse of s R
         out = dict(batch)
         for key in self.images:
             out[key] = grid_sample(_plain(out[key]), grid, mode="bilinear", align_corners=False)
@@ -97,12 +97,11 @@ class BatchSimilarity:
         return rows, scale**2
 
     @staticmethod
-    def _grid(matrix: Tensor, image: Tensor) -> Tensor:
+    def _grid(back: Tensor, image: Tensor) -> Tensor:
         """Where each voxel of the result comes from, as `grid_sample` wants it: (x, y) from -1 to 1."""
         height, width = image.shape[2:]
-        back = torch.linalg.inv_ex(matrix)[0].flip(1, 2)  # (column, row); inv_ex does not wait for the device
         half = torch.tensor([width, height], dtype=torch.float32, device=image.device)
-        theta = back * half / half[:, None]
+        theta = back.flip(1, 2) * half / half[:, None]
         return affine_grid(torch.cat([theta, torch.zeros_like(theta[..., :1])], 2), list(image.shape), False)
 
 
