@@ -4,6 +4,7 @@ import csv
 import math
 import random
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -238,3 +239,20 @@ def test_metrics_log_averages_over_ranks(tmp_path: Path) -> None:
     with open(tmp_path / "rank0" / "metrics.csv", newline="") as file:
         assert [row["loss"] for row in csv.DictReader(file)] == ["7", "7"]
     assert not (tmp_path / "rank1").exists()
+
+
+def test_metrics_log_says_how_long_the_data_took(tmp_path: Path) -> None:
+    class Slow:
+        def __iter__(self) -> Any:
+            for i in range(4):
+                time.sleep(0.06)
+                yield i
+
+        def __len__(self) -> int:
+            return 4
+
+    engine = Engine(lambda e, b: time.sleep(0.03))
+    MetricsLog(tmp_path).attach(engine)
+    engine.run(Slow(), max_epochs=2)
+    for row in csv.DictReader(open(tmp_path / "metrics.csv")):
+        assert row["batches"] == "4" and 0.4 < float(row["data_share"]) < 0.9

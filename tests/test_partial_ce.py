@@ -112,6 +112,20 @@ def test_one_sigmoid_channel_is_the_foreground() -> None:
     torch.testing.assert_close(PartialCrossEntropy()(p, target), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_mean_of_samples_weighs_them_equally() -> None:
+    """As batches of one image would, where a sample has labels at all."""
+    logits, target = torch.randn(4, 3, 5, 6), torch.randint(0, 3, (4, 1, 5, 6))
+    target[1].fill_(255)[0, 2, 3] = 1
+    target[2] = 255
+    value = PartialCrossEntropy(softmax=True, reduction="sample")(logits, target)
+    alone = PartialCrossEntropy(softmax=True)
+    each = [alone(logits[i : i + 1], target[i : i + 1]).item() for i in (0, 1, 3)]
+    assert value.item() == pytest.approx(sum(each) / 3)
+    assert value.item() != pytest.approx(alone(logits, target).item(), rel=1e-3)
+    nothing = PartialCrossEntropy(softmax=True, reduction="sample")(logits, torch.full_like(target, 255))
+    assert nothing.item() == 0
+
+
 def test_half_precision_and_metatensors() -> None:
     logits, target = torch.randn(2, 4, 5, 6), target_for((2, 4, 5, 6))
     loss = PartialCrossEntropy(softmax=True)
@@ -133,5 +147,5 @@ def test_errors_name_the_shapes() -> None:
         loss(logits, torch.zeros(3, 1, 5, 6))
     with pytest.raises(ValueError, match=r"classes=\[1, 255\] must be a list without ignore=255"):
         PartialCrossEntropy(classes=[1, 255])
-    with pytest.raises(ValueError, match="reduction='average'; choose mean, sum or none"):
+    with pytest.raises(ValueError, match="reduction='average'; choose mean, sample, sum or none"):
         PartialCrossEntropy(reduction="average")  # type: ignore[arg-type]

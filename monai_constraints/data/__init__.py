@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .checks import check_cases, check_model, check_output_dir
 from .circles import TwoCircles
-from .datalist import read_datalist, write_datalist
+from .datalist import choose_patients, read_datalist, write_datalist
 from .samplers import GroupBatchSampler, epoch_sampler
 from .slices import SliceDataset
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_cases",
     "check_model",
     "check_output_dir",
+    "choose_patients",
     "epoch_sampler",
     "read_datalist",
     "write_datalist",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_datalist", "write_datalist"]
+__all__ = ["choose_patients", "read_datalist", "write_datalist"]
 
 
 def write_datalist(datalist: dict[str, list[dict[str, Any]]], path: str | os.PathLike[str]) -> None:
@@ -80,6 +80,26 @@ def read_datalist(
         {name: _resolved(value, base) if name in path_keys else value for name, value in item.items()}
         for item in items
     ]
+
+
+def choose_patients(items: Sequence[dict[str, Any]], count: int | None) -> list[dict[str, Any]]:
+    """The items of `count` patients, evenly spaced in the order of the list (ACDC's is by disease); None: all.
+
+    Args:
+        items: with a "patient" each, or a "case".
+        count: the same patients every time, whatever the seed.
+
+    Raises:
+        ValueError: `count` is below 1 or above the number of patients.
+    """
+    if count is None:
+        return list(items)
+    owners = [item.get("patient", item.get("case", position)) for position, item in enumerate(items)]
+    patients = list(dict.fromkeys(owners))
+    if not 1 <= count <= len(patients):
+        raise ValueError(f"choose_patients: count is {count}, the list has {len(patients)} patients; pass 1 to that")
+    chosen = {patients[(2 * i + 1) * len(patients) // (2 * count)] for i in range(count)}
+    return [item for item, owner in zip(items, owners) if owner in chosen]
 
 
 def _resolved(value: Any, base: Path) -> Any:

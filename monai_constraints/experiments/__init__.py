@@ -1,1 +1,4 @@
-"""From finished runs to tables and figures. `compare` is imported by its own name: it is also a command."""
+"""From a table of the thesis, or from finished runs, to numbers and pictures.
+
+`table` and `compare` are imported by their own names: they are also commands.
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from monai_constraints.handlers.atomic import replacing
 
-__all__ = ["COLOURS", "Curves", "draw_panel", "plot_curves"]
+__all__ = ["COLOURS", "Curves", "draw_panel", "line_style", "plot_curves"]
 
 # Okabe and Ito's set, which colour-blind people can tell apart, without its yellow (invisible on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -56,8 +56,27 @@ def plot_curves(csv_path: str | Path, png_path: str | Path) -> None:
         figure.savefig(temporary, format="png", dpi=110)
 
 
-def draw_panel(axes: Axes, title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Draw lines (epochs, values) by name, each labelled at its end; Dice and shares from 0 to 1."""
+def draw_panel(
+    axes: Axes,
+    title: str,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    order: Sequence[str] = (),
+    mark_best: bool = True,
+    line_height: float = 0.075,
+) -> None:
+    """Draw lines (epochs, values) by name, each labelled at its end; Dice and shares from 0 to 1.
+
+    Args:
+        axes: where.
+        title: also says what the values are.
+        lines: (epochs, values) by label.
+        bands: lowest and highest value at those epochs, by label.
+        order: the place of each label among the colours, where that is not its place among the lines.
+        mark_best: put a star at the best value of a panel of Dice.
+        line_height: of the labels, as a part of the axes' height.
+    """
     values = np.concatenate([line for _, line in lines.values()])
     values = values[np.isfinite(values)]
     if title == "Loss" and values.min() > 0:
@@ -65,13 +84,16 @@ def draw_panel(axes: Axes, title: str, lines: Mapping[str, tuple[np.ndarray, np.
     elif title.startswith(("Dice", "Constraints satisfied", "Constraint stability")):
         axes.set_ylim(0, 1.02)
     ends: list[tuple[float, str, str]] = []
-    for i, (name, (epochs, line)) in enumerate(lines.items()):
+    for name, (epochs, line) in lines.items():
         there = np.isfinite(line)
-        colour, style = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
+        colour, style = line_style(list(order or lines).index(name))
         marker = "o" if there.sum() <= 20 else None
         axes.plot(epochs[there], line[there], style, color=colour, linewidth=2.5, marker=marker)
+        if bands and name in bands:
+            low, high = (edge[there] for edge in bands[name])
+            axes.fill_between(epochs[there], low, high, color=colour, alpha=0.2, linewidth=0)
         text = name
-        if title == "Dice":
+        if title == "Dice" and mark_best:
             best = int(np.nanargmax(line))
             point = (epochs[best], line[best])
             axes.scatter(*point, s=350, marker="*", color=colour, edgecolors="white", zorder=5)
@@ -84,15 +106,20 @@ def draw_panel(axes: Axes, title: str, lines: Mapping[str, tuple[np.ndarray, np.
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    _label(axes, ends)
+    _label(axes, ends, line_height)
 
 
-def _label(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
+def line_style(i: int) -> tuple[str, str]:
+    """Colour and dashes of the i-th line."""
+    return COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
+
+
+def _label(axes: Axes, ends: list[tuple[float, str, str]], line_height: float) -> None:
     """Write each line's name at its end, pushed apart so that none covers another."""
     axes.set_ylim(axes.get_ylim())  # labels stand in fractions of the axis: freeze it
     to_fraction = axes.transData + axes.transAxes.inverted()
     ends = sorted(ends)
-    heights = [0.075 * (1 + text.count("\n")) for _, text, _ in ends]
+    heights = [line_height * (1 + text.count("\n")) for _, text, _ in ends]
     at = [float(to_fraction.transform((1.0, value))[1]) for value, _, _ in ends]
     floor, ceiling = -1.0, 1.04
     for i, height in enumerate(heights):  # up from the lowest, then down from the top if that overflowed

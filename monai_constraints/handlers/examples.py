@@ -23,9 +23,9 @@ from torch import Tensor
 from monai_constraints.handlers.atomic import replacing
 from monai_constraints.handlers.curves import COLOURS
 
-__all__ = ["Examples", "class_map", "plot_examples"]
+__all__ = ["PREDICTION", "TRUTH", "Examples", "class_map", "draw_contours", "draw_image", "plot_examples"]
 
-_TRUTH, _PREDICTION = "#56B4E9", "#E69F00"
+TRUTH, PREDICTION = "#56B4E9", "#E69F00"
 _UNKNOWN = 255
 _OWN = ("weak", "case", "slice")
 
@@ -55,21 +55,18 @@ def plot_examples(samples: Sequence[Mapping[str, Any]], png_path: str | Path, *,
     grid = figure.subplots(len(heads), len(rows), squeeze=False)
     for axes_column, row in zip(grid.T, rows):
         for axes in axes_column:
-            low, high = np.percentile(row["image"], (1, 99.5))
-            axes.imshow(row["image"], cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
+            draw_image(axes, row["image"])
         axes_column[0].set_title(f"Dice {row['dice']:.2f}\n{row['case'].replace('_', ' ')}", fontsize=15)
         if has_weak and row["weak"] is not None:
             _draw_weak(axes_column[1], row["weak"])
-        _draw_contours(axes_column[-1], row["label"], _TRUTH)
-        _draw_contours(axes_column[-1], row["prediction"], _PREDICTION)
+        draw_contours(axes_column[-1], row["label"], TRUTH)
+        draw_contours(axes_column[-1], row["prediction"], PREDICTION)
         axes_column[-1].set(xlim=axes_column[0].get_xlim(), ylim=axes_column[0].get_ylim())
     for axes, head in zip(grid[:, 0], heads):
         axes.set_ylabel(head, fontsize=18, weight="bold")
     handles: list[Any] = [
-        Line2D([], [], color=_TRUTH, linewidth=4, label="ground truth"),
-        Line2D([], [], color=_PREDICTION, linewidth=4, label="prediction"),
+        Line2D([], [], color=TRUTH, linewidth=4, label="ground truth"),
+        Line2D([], [], color=PREDICTION, linewidth=4, label="prediction"),
     ]
     known = {int(k) for row in rows if row["weak"] is not None for k in np.unique(row["weak"])}
     for k in sorted(known - {_UNKNOWN}):
@@ -113,7 +110,16 @@ def _draw_weak(axes: Axes, weak: np.ndarray) -> None:
     axes.imshow(overlay, interpolation="nearest")
 
 
-def _draw_contours(axes: Axes, classes: np.ndarray, colour: str) -> None:
+def draw_image(axes: Axes, image: np.ndarray) -> None:
+    """The image (H, W) in grey from its 1st to its 99.5th percentile, without a frame."""
+    low, high = np.percentile(image, (1, 99.5))
+    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def draw_contours(axes: Axes, classes: np.ndarray, colour: str) -> None:
+    """The outlines of all foreground classes of a map (H, W)."""
     for k in np.unique(classes[(classes > 0) & (classes != _UNKNOWN)]):
         # A frame of nothing closes regions at the border and keeps a full one drawable.
         mask = np.pad(classes == k, 1).astype(float)

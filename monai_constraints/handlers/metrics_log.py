@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ logger = logging.getLogger(__name__)
 class MetricsLog:
     """Write ``metrics.csv`` and ``tensorboard/`` in ``output_dir``, one row for each epoch.
 
-    Columns: epoch; seconds (training) and seconds_validation; lr; loss and ``loss_<term>``, means over the
-    iterations and ranks; ``val_<metric>`` (``val_<metric>_<i>`` for a vector); and what ``extra`` gives. An
-    epoch without validation leaves those cells empty. A resumed training keeps the rows up to its epoch and
-    drops later ones. The row is made after validation, whatever the order of attaching.
+    Columns: epoch; seconds (training) and seconds_validation; batches; data_share, the part of the training's
+    seconds that this process waited for batches (a GPU may have been busy meanwhile: it is idle for at most that
+    part); lr; loss and ``loss_<term>``, means over the iterations and ranks; ``val_<metric>``
+    (``val_<metric>_<i>`` for a vector); and what ``extra`` gives. An epoch without validation leaves those cells
+    empty. A resumed training keeps the rows up to its epoch and drops later ones. The row is made after validation,
+    whatever the order of attaching.
 
     Args:
         output_dir: the folder.
@@ -55,6 +58,8 @@ class MetricsLog:
         self.extra = dict(extra or {})
         self._rows: list[dict[str, str]] | None = None
         self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._batches = 0
+        self._waited = self._asked = 0.0
         self._lr: Any = None
         self._validated = False
         self._writer: SummaryWriter | None = None
@@ -65,6 +70,8 @@ class MetricsLog:
             return
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._receive)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._accumulate)
         engine.add_event_handler(Events.COMPLETED, self._close)
         if self.evaluator is not None:
@@ -82,7 +89,15 @@ class MetricsLog:
             if idist.get_rank() == 0:
                 self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=done + 1)
         self._sums = {}
+        self._batches, self._waited = 0, 0.0
         self._validated = False
+
+    def _ask(self, engine: Engine) -> None:
+        self._asked = time.time()
+
+    def _receive(self, engine: Engine) -> None:
+        self._waited += time.time() - self._asked
+        self._batches += 1
 
     def _accumulate(self, engine: Engine) -> None:
         if self.optimizer is not None:
@@ -99,7 +114,10 @@ class MetricsLog:
         self._validated = True
 
     def _end_epoch(self, engine: Engine) -> None:
-        row = {"epoch": float(engine.state.epoch), "seconds": engine.state.times[Events.EPOCH_COMPLETED.name]}
+        seconds = engine.state.times[Events.EPOCH_COMPLETED.name] or 0.0
+        row: dict[str, Any] = {"epoch": float(engine.state.epoch), "seconds": seconds}
+        if self._batches:  # an engine that makes its own data asks for none
+            row |= {"batches": float(self._batches), "data_share": self._waited / max(seconds, 1e-9)}
         if self._validated and self.evaluator is not None:
             row["seconds_validation"] = self.evaluator.state.times[Events.COMPLETED.name]
         if self._lr is not None:

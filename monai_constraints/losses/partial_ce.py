@@ -25,7 +25,8 @@ class PartialCrossEntropy(nn.Module):
         ignore: the value of unknown voxels.
         softmax, sigmoid, temperature: what turns the input into probabilities; one sigmoid channel is the foreground.
         reduction: "mean" over the labelled voxels of the whole batch, 0 (with zero gradient) where there are none;
-            "sum"; "none" for (B, 1, *S).
+            "sample", the mean of the samples' own means, so that a fully labelled one doesn't drown the points of
+            another (hybrid training; the thesis's batch is one image); "sum"; "none" for (B, 1, *S).
 
     Shapes: input (B, C, *S), target (B, 1, *S) integer.
 
@@ -41,11 +42,11 @@ class PartialCrossEntropy(nn.Module):
         softmax: bool = False,
         sigmoid: bool = False,
         temperature: float = 1.0,
-        reduction: Literal["mean", "sum", "none"] = "mean",
+        reduction: Literal["mean", "sample", "sum", "none"] = "mean",
     ) -> None:
         super().__init__()
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"PartialCrossEntropy: reduction={reduction!r}; choose mean, sum or none")
+        if reduction not in ("mean", "sample", "sum", "none"):
+            raise ValueError(f"PartialCrossEntropy: reduction={reduction!r}; choose mean, sample, sum or none")
         if classes is not None and (len(classes) == 0 or ignore in classes):
             raise ValueError(f"PartialCrossEntropy: classes={list(classes)} must be a list without ignore={ignore}")
         self.activation = Activation("PartialCrossEntropy", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
@@ -74,4 +75,7 @@ class PartialCrossEntropy(nn.Module):
             loss = torch.where(known, -torch.log(chosen + PROBABILITY_FLOOR), 0.0)
             if self.reduction == "none":
                 return loss
+            if self.reduction == "sample":
+                counts = known.flatten(1).sum(1)
+                return (loss.flatten(1).sum(1) / counts.clamp_min(1)).sum() / (counts > 0).sum().clamp_min(1)
             return loss.sum() / known.sum().clamp_min(1) if self.reduction == "mean" else loss.sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .batch import BatchGamma, BatchSimilarity
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
+from .full_annotation import FullyAnnotatedd
 from .largest_component import LargestComponentd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
@@ -16,6 +17,7 @@ __all__ = [
     "ConstraintBoundsd",
     "ErodedLabeld",
     "FullLabeld",
+    "FullyAnnotatedd",
     "GivenBoundsd",
     "LargestComponentd",
     "PointLabeld",

@@ -1,0 +1,52 @@
+"""Hybrid training (thesis 2.4.3) by the data alone: some cases are fully annotated, all others weakly."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+
+from .scribbles import FullLabeld
+
+__all__ = ["FullyAnnotatedd"]
+
+
+class FullyAnnotatedd(Transform):
+    """Give the named cases their label as weak label, and bounds that bound nothing; leave all others alone.
+
+    Put it after the transforms that make the weak labels and the bounds. Neither loss nor engine knows of it.
+
+    Args:
+        cases: the fully annotated ones.
+        key: full label (1, *S), integer classes.
+        output: the weak label that it replaces.
+        bounds: names of the constraints, as in `<name>_bounds`; a sample need not have them.
+        case_key: the sample's entry that is looked up in `cases`.
+
+    Raises:
+        KeyError: a fully annotated sample has no label.
+        ValueError: no case is given.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[str],
+        *,
+        key: str = "label",
+        output: str = "weak",
+        bounds: Sequence[str] = ("size",),
+        case_key: str = "case",
+    ) -> None:
+        if isinstance(cases, str) or not cases:
+            raise ValueError(f"FullyAnnotatedd: cases={cases!r}; give a list of one case or more")
+        self.cases, self.case_key = frozenset(cases), case_key
+        self.annotate = FullLabeld(key=key, output=output)
+        self.keys = tuple(f"{name}_bounds" for name in bounds)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if data.get(self.case_key) not in self.cases:
+            return dict(data)
+        free = torch.tensor([-torch.inf, torch.inf])
+        return {**self.annotate(data), **{k: free.expand_as(data[k]).clone() for k in self.keys if k in data}}

@@ -1,0 +1,273 @@
+"""Tables as files, and reports of run folders; whole tables run in test_table_processes.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from bundle_data import BUNDLES, read_csv
+from conftest import REPOSITORY
+
+from monai_constraints.experiments import table as command
+from monai_constraints.experiments.compare import compare_runs
+from monai_constraints.experiments.plan import changed_keys, make_plan
+from monai_constraints.experiments.report import Heading, write_report
+from monai_constraints.experiments.results import Group, measure
+from monai_constraints.experiments.runner import locked
+from monai_constraints.experiments.table_file import read_table
+
+TABLES = sorted((REPOSITORY / "tables").glob("*.yaml"))
+PICTURES = {"curves.png", "satisfaction.png", "patients.png", "panel.png"}
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_tables_are_short_and_every_row_can_start(path: Path, tmp_path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 100
+    table = read_table(path)
+    for protocol in table.protocols.values():
+        plan = make_plan(table, protocol, tmp_path)
+        assert len(plan) == len(protocol.seeds) * sum(not row.pending for row in table.rows)
+        configs = [json.dumps({k: v for k, v in run.config.items()}, sort_keys=True) for run in plan]
+        assert len(set(configs)) == len(plan), "two rows are the same training"
+        assert all(run.epochs > 0 for run in plan)
+
+
+def test_published_values_are_the_thesiss() -> None:
+    found = {path.stem: {row.name: row.published for row in read_table(path).rows} for path in TABLES}
+    expected = [0.1497, 0.7707, 0.7924, 0.7854, 0.8004, 0.7900, 0.8708, 0.8580, 0.8872]
+    assert [values["dice_2d"] for values in found["2_1"].values()] == expected
+    expected = [0.8004, 0.5434, 0.8386, 0.6004, 0.8475, 0.7680, 0.8641, 0.8872]
+    assert [values["dice_2d"] for values in found["2_2"].values()] == expected
+    expected = [0.8604, 0.79, 0.6704, 0.6349, 0.7820, 0.6694, 0.6255, 0.5597]
+    assert [values["dice_2d"] for values in found["2_4"].values()] == expected
+    assert [values["ms_per_batch"] for values in found["2_5"].values()] == [112, 113, 113, 610, 675, 221, 220, 112]
+
+
+def contents(**changes: Any) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "title": "T", "source": "S", "bundle": str(BUNDLES / "acdc_lv"), "reference": "full",
+        "protocols": {"p": {"note": "n", "seeds": [0, 1], "options": {"max_epochs": 3}}},
+        "rows": [
+            {"name": "tags", "overlays": ["rows/tags.json"], "published": {"dice_2d": 0.5, "hd95": None}},
+            {"name": "later", "pending": "another issue"},
+            {"name": "full", "label": "Full", "overlays": ["rows/full.json"], "options": {"batch_size": 2}},
+        ],
+    }  # fmt: skip
+    return {**data, **changes}
+
+
+def write(path: Path, data: Any) -> Path:
+    path.write_text(data if isinstance(data, str) else yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+BAD: list[tuple[Any, type[Exception], str]] = [
+    ("title: [", ValueError, "is not YAML"),
+    ("title: a\ntitle: b\n", ValueError, "title"),
+    ({**contents(), "rows": [*contents()["rows"], {"name": "tags"}]}, ValueError, r"\['tags'\] occur twice"),
+    (contents(colour="red"), ValueError, r"the file: unknown keys \['colour'\]; it takes"),
+    ({k: v for k, v in contents().items() if k != "source"}, ValueError, r"missing keys \['source'\]"),
+    (contents(bundle="nowhere"), FileNotFoundError, "bundle nowhere has no configs/train.json"),
+    (contents(reference="best"), ValueError, "no row 'best'; choose one of"),
+    (contents(metrics=["dice"]), ValueError, "choose among"),
+    (contents(selection="best"), ValueError, "choose among"),
+    (contents(rows=[]), ValueError, "expected one row"),
+    (contents(rows=[{"name": "a b"}]), ValueError, "becomes a folder"),
+    (contents(rows=[{"name": "full", "overlay": []}]), ValueError, r"row 1: unknown keys \['overlay'\]"),
+    (contents(rows=[{"name": "full", "overlays": ["rows/no.json"]}]), FileNotFoundError, "row full: no overlay"),
+    (contents(rows=[{"name": "full", "published": {"dice": 1}}]), ValueError, "row full, published"),
+    (contents(rows=[{"name": "full", "published": {"hd95": "1"}}]), ValueError, "row full, published: expected"),
+    (contents(protocols={"p": {"note": "n", "seeds": [0, 0]}}), ValueError, "each once"),
+    (contents(protocols={"p": {"note": "n", "seeds": [True]}}), ValueError, "expected int, got True"),
+    (contents(protocols={"p": {"seeds": [0]}}), ValueError, r"protocol p: missing keys \['note'\]"),
+]
+
+
+@pytest.mark.parametrize(("data", "error", "message"), BAD, ids=[message for _, _, message in BAD])
+def test_a_wrong_table_is_refused(data: Any, error: type[Exception], message: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=message):
+        read_table(write(tmp_path / "t.yaml", data))
+
+
+def test_the_command_is_what_a_user_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    table = read_table(write(tmp_path / "t.yaml", contents()))
+    plan = make_plan(table, table.protocols["p"], Path("out"), extra={"dataset_dir": "/data/my acdc"})
+    assert [run.name for run in plan] == ["tags seed 0", "full seed 0", "tags seed 1", "full seed 1"]
+    assert plan[1].command == (
+        "python -m monai.bundle run --config_file "
+        "\"['bundles/acdc_lv/configs/train.json','bundles/acdc_lv/configs/rows/full.json']\" "
+        '--bundle_root bundles/acdc_lv --max_epochs 3 --batch_size 2 --dataset_dir "/data/my acdc" '
+        "--output_dir out/runs/full/seed0 --seed 0 --progress False"
+    )
+    assert plan[1].config["batch_size"] == 2 and plan[1].epochs == 3 and plan[2].config["seed"] == 1
+    (run,) = make_plan(table, table.protocols["p"], Path("out"), rows=["full"], seeds=[7], extra={"batch_size": "5"})
+    assert run.config["batch_size"] == 5 and run.seed == 7
+
+
+def test_wrong_options_and_rows_are_refused(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "t.yaml", contents()))
+    for extra, message in (
+        ({"max_epoch": "3"}, "no option 'max_epoch'"),
+        ({"sizes#classes": "3"}, "no option 'sizes#classes'"),
+        ({"seed": "3"}, r"itself sets \['seed'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_plan(table, table.protocols["p"], tmp_path, extra=extra)
+    for row, message in (("later", "is pending: another issue"), ("no", "is not there; choose among")):
+        with pytest.raises(ValueError, match=message):
+            make_plan(table, table.protocols["p"], tmp_path, rows=[row])
+
+
+def make_run(folder: Path, dices: list[str], *, seconds: float = 10, cases: dict[str, float] | None = None) -> Path:
+    folder.mkdir(parents=True)
+    head = "epoch,seconds,batches,data_share,seconds_validation,val_dice,val_size_satisfied,val_size_stability"
+    lines = [f"{i + 1},{seconds + i},5,0.25,2,{dice},0.5,{dice}" for i, dice in enumerate(dices)]
+    (folder / "metrics.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    if cases:
+        lines = [f"{c},{c[:2]},lv,{dice},{10 * dice},{dice / 2},{i + 1}" for i, (c, dice) in enumerate(cases.items())]
+        text = "\n".join(["case,patient,class,dice,hd95,dice_2d,slices", *lines]) + "\n"
+        (folder / "patients.csv").write_text(text, encoding="utf-8")
+        planes = {}
+        for i, case in enumerate(cases):
+            image = np.random.default_rng(i).random((20, 16)).astype(np.float16)
+            label = np.zeros((20, 16), np.uint8)
+            label[5:12, 4 + i : 9 + i] = 1
+            planes |= {f"image/{case}": image, f"label/{case}": label, f"pred/{case}": np.roll(label, 2, 0)}
+        np.savez_compressed(folder / "predictions.npz", **planes)  # type: ignore[arg-type]
+    return folder
+
+
+def reported(tmp_path: Path, **heading: Any) -> tuple[str, dict[str, dict[str, str]]]:
+    cases = [{"p1_a": 0.6, "p2_a": 0.8}, {"p1_a": 0.7, "p2_a": 0.9}, {"p1_a": 0.9, "p2_a": 0.95}]
+    groups = [
+        Group("weak", "Weak | ours", published={"dice_2d": 0.7924}),
+        Group("gone", "Gone", published={"dice_2d": 0.77}, problems=["pending: later"]),
+        Group("bad", "Bad", problems=["seed 0: failed"], log="ValueError: no"),
+        Group("full", "Full"),
+    ]
+    groups[0].folders = [
+        make_run(tmp_path / "weak0", ["0.1", "0.9", "0.3"], cases=cases[0]),
+        make_run(tmp_path / "weak1", ["0.2", "", "0.5"], cases=cases[1], seconds=20),
+    ]
+    groups[3].folders = [make_run(tmp_path / "full0", ["0.8", "0.7"], cases=cases[2])]
+    text = write_report(groups, tmp_path / "out", Heading(title="T", reference="full", **heading))
+    name = "table_legacy.csv" if heading.get("selection") == "legacy" else "table.csv"
+    return text, {row["row"]: row for row in read_csv(tmp_path / "out" / name)}
+
+
+def test_the_report_says_what_the_runs_measured(tmp_path: Path) -> None:
+    text, rows = reported(tmp_path)
+    # weights 1 and 2 slices: (0.3 + 2 * 0.4) / 3 and (0.35 + 2 * 0.45) / 3
+    a, b = 1.1 / 3, 1.25 / 3
+    assert float(rows["weak"]["dice_2d"]) == pytest.approx((a + b) / 2, rel=1e-4)
+    assert float(rows["weak"]["dice_2d_sd"]) == pytest.approx((b - a) / 2**0.5, rel=1e-4)
+    assert float(rows["weak"]["dice_3d"]) == pytest.approx(0.75) and float(rows["weak"]["hd95"]) == pytest.approx(7.5)
+    assert float(rows["weak"]["dice_3d_gap"]) == pytest.approx(0.925 - 0.75)
+    assert rows["full"]["dice_3d_gap"] == "0" and rows["full"]["dice_3d_sd"] == ""
+    assert float(rows["weak"]["seconds_per_epoch"]) == pytest.approx((11.5 + 21.5) / 2)
+    assert float(rows["weak"]["ms_per_batch"]) == pytest.approx(1000 * (11.5 + 21.5) / 2 / 5)
+    assert float(rows["full"]["minutes"]) == pytest.approx((10 + 11 + 4) / 60, rel=1e-4)
+    assert rows["gone"]["dice_2d"] == "" and rows["gone"]["dice_2d_published"] == "0.77"
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert table[0][:9] == [
+        "row", "Dice 2D", "published", "below full", "Dice 3D", "below full", "HD95 mm", "size satisfied %", "ms/batch"
+    ]  # fmt: skip
+    assert table[2][:6] == ["Weak / ours", "0.392 ± 0.035", "0.792", "0.075", "0.750 ± 0.071", "0.175"]
+    assert table[2][6:8] == ["7.5 ± 0.7", "50.0 ± 0.0"]
+    assert table[3][:3] == ["Gone (pending: later)", "–", "0.770"] and table[4][0] == "Bad (seed 0: failed)"
+    assert "nothing is chosen" in text and "ValueError: no" in text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.md", "table.csv"} | PICTURES
+    assert all((tmp_path / "out" / name).stat().st_size > 5000 for name in PICTURES)
+
+
+def test_legacy_selection_is_labelled_and_kept_apart(tmp_path: Path) -> None:
+    text, rows = reported(tmp_path, selection="legacy")
+    assert float(rows["weak"]["dice_2d"]) == pytest.approx((0.9 + 0.5) / 2)
+    assert float(rows["weak"]["epoch"]) == pytest.approx((2 + 3) / 2) and "dice_3d" not in rows["weak"]
+    assert "LEGACY SELECTION" in text and "Dice 2D (legacy)" in text and "nothing is chosen" not in text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table_legacy.md", "table_legacy.csv"}
+
+
+def test_classes_have_columns_of_their_own(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a", ["0.5"], cases={"p1": 0.5})
+    with open(folder / "patients.csv", "a", encoding="utf-8") as file:
+        file.write("p1,p1,rv,0.9,3,0.1,1\n")
+    numbers = measure(folder).numbers
+    assert numbers["dice_3d"] == pytest.approx(0.7) and numbers["dice_3d/lv"] == 0.5 and numbers["hd95/rv"] == 3
+    text = write_report([Group("a", "A", folders=[folder])], tmp_path / "out", Heading(title="T"))
+    assert "| Dice 3D rv |" in text
+
+
+def test_a_damaged_folder_is_its_rows_problem(tmp_path: Path) -> None:
+    good = make_run(tmp_path / "b", ["0.5"])
+    groups = [Group("a", "A", folders=[tmp_path / "none"]), Group("b", "B", folders=[good])]
+    text = write_report(groups, tmp_path / "out", Heading(title="T"))
+    assert "A (none: report: " in text and "| B " in text
+
+
+def test_compare_reports_folders(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "penalty", ["0.1", "0.3"]), make_run(tmp_path / "barrier", ["0.7", "0.9"])]
+    text = compare_runs(runs, tmp_path / "out")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")][:2] for line in text.splitlines() if line[:1] == "|"]
+    assert rows[2:] == [["penalty", "0.300"], ["barrier", "0.900"]]
+    assert (tmp_path / "out" / "curves.png").stat().st_size > 5000
+    with pytest.raises(FileNotFoundError, match="nowhere.*train into"):
+        compare_runs([tmp_path / "nowhere"], tmp_path)
+    with pytest.raises(FileNotFoundError, match="no epoch yet"):
+        compare_runs([make_run(tmp_path / "young", [])], tmp_path)
+    with pytest.raises(ValueError, match="same name"):
+        compare_runs([runs[0], runs[0]], tmp_path)
+
+
+def test_another_configuration_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, out = write(tmp_path / "t.yaml", contents()), tmp_path / "out"
+    table = read_table(path)
+    (run,) = make_plan(table, table.protocols["p"], out, rows=["full"], seeds=[0])
+    make_run(run.folder, ["0.5"])
+    record = {"status": "done", "config": {**run.config, "batch_size": 9}, "extra": {}, "command": run.command}
+    (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert changed_keys(run) == ["batch_size"]
+    words = [str(path), "--out", str(out), "--rows", "full", "--seeds", "0"]
+    assert command.main(words) == 2
+    assert "full seed 0: batch_size" in caplog.text and "--redo" in caplog.text
+    assert command.main([*words, "--report-only"]) == 0
+    assert "made with another batch_size" in (out / "table.md").read_text(encoding="utf-8")
+    assert command.main([*words, "--report-only", "--", "--batch_size", "9"]) == 0
+    assert "made with another" not in (out / "table.md").read_text(encoding="utf-8")
+    record["extra"] = {"batch_size": "9"}
+    (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert command.main([*words, "--report-only"]) == 0  # takes the options that the runs had
+    assert "made with another" not in (out / "table.md").read_text(encoding="utf-8")
+
+
+def test_wrong_arguments_end_with_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "t.yaml", contents(serial=True))
+    words = [str(path), "--out", str(tmp_path / "out")]
+    for more, message in (
+        (["--protocol", "q"], "choose --protocol among ['p']"),
+        (["--workers", "2"], "1 where rows are timed"),
+        (["--", "--size"], "expected pairs"),
+        (["--rows", "nope"], "is not there"),
+    ):
+        caplog.clear()
+        assert command.main([*words, *more]) == 2
+        assert message in caplog.text
+    with locked(tmp_path / "out"):
+        assert command.main(words) == 2
+    assert "another runner works in" in caplog.text
+
+
+def test_the_table_of_the_docs_can_start(tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs" / "tables.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    block = block.replace("../bundles", str(BUNDLES)).replace("reference: full ", "reference: tags ")
+    table = read_table(write(tmp_path / "t.yaml", block))
+    assert [run.epochs for run in make_plan(table, table.protocols["cpu"], tmp_path)] == [20, 20]
+    listed = set(re.findall(r"`(tables/\w+\.yaml)`", text))
+    assert listed == {f"tables/{path.name}" for path in TABLES}
