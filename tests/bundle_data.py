@@ -1,4 +1,4 @@
-"""Miniature data in ACDC's layout, and settings for a quick run of a bundle."""
+"""Miniature data in the layouts of the data sets, and settings for a quick run of a bundle."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import monai.bundle
 import nibabel as nib
 import numpy as np
 
+from monai_constraints.data.acdc import acdc_datalist
+from monai_constraints.data.metaimage import read_metaimage
+from monai_constraints.data.promise12 import promise12_datalist
+from monai_constraints.data.vertebral_bodies import vertebral_bodies_datalist
+
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 # As in ACDC: the affine says 1 mm, the header of the image another voxel size.
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -17,12 +22,37 @@ SPACING = (1.5, 1.25, 8.0)
 # Slices by patient. Numbers 13 and 14 validate; the row "common" takes its bounds from patient 3.
 PATIENTS = {1: 4, 3: 3, 13: 5, 14: 3}
 SHAPE = (48, 40)
+# Sagittal slices by case; 5 and 12 validate, and the row "common" takes its bounds from case 2.
+SPINES = {2: 5, 4: 4, 5: 5, 12: 3}
+SPINE_SPACING = (2.0, 1.25, 1.5)
+# Slices by case; 0 and 5 validate.
+PROSTATES = {0: 3, 1: 4, 2: 3, 5: 2}
+PROSTATE_SPACING = (0.75, 0.5, 3.6)
 FEATURES = [4, 4, 8, 8, 8, 4]
 # One axis is cropped, the other padded, and both resampled.
 TINY: dict[str, dict[str, Any]] = {
     "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES, "val_interval": 1},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
+    "promise12_points": {
+        "spatial_size": [32, 32],
+        "network_def#init_filters": 4,
+        "network_def#blocks_down": [1, 1, 1],
+        "network_def#blocks_up": [1, 1],
+    },
+    "vertebral_bodies": {
+        "padded_size": [44, 44],
+        "spatial_size": [32, 32],
+        "network_def#features": FEATURES,
+        "batch_size": 4,
+    },
     "two_circles": {"image_size": 32, "radius": 4, "network_def#features": FEATURES},
+}
+# The same for the protocols without a GPU, which have networks and sizes of their own.
+TINY_CPU: dict[str, dict[str, Any]] = {
+    "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
+    "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
+    "promise12_points": TINY["promise12_points"],
+    "vertebral_bodies": {"padded_size": [48, 24], "spatial_size": [64, 32], "trunk#features": FEATURES},
 }
 SMALL_SETS = {"train_count": 9, "validation_count": 7}
 
@@ -40,6 +70,14 @@ def save(
 
 def load(path: str | Path) -> Any:
     return nib.load(path)
+
+
+def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels and affine of a file of either kind."""
+    if path.suffix == ".mhd":
+        return read_metaimage(path)
+    file = load(path)
+    return np.asarray(file.dataobj), file.affine
 
 
 def make_acdc(root: Path) -> Path:
@@ -62,13 +100,101 @@ def make_acdc(root: Path) -> Path:
     return root
 
 
+def make_vertebral_bodies(root: Path, *, official: bool = False) -> Path:
+    """Volumes with the sagittal slices along the first axis: seven bright bodies from head to foot.
+
+    As in the real files, an affine that calls these axes right, anterior, superior. A slice at either side is empty.
+    """
+    rng = np.random.default_rng(0)
+    for number, depth in SPINES.items():
+        label = np.zeros((depth, *SHAPE), np.uint8)
+        for x in range(1, depth - 1):
+            row, column = rng.integers(2, 5), rng.integers(14, 20)
+            for body in range(7):
+                label[x, row + 6 * body : row + 6 * body + 4, column : column + 6] = body + 1
+        image = (200 * (label > 0) + rng.normal(40, 5, label.shape)).astype(np.int16)
+        names = f"Img_{number:02d}.nii", f"Img_{number:02d}_Labels.nii"
+        if not official:
+            names = f"case{number:02d}.nii.gz", f"case{number:02d}_gt.nii.gz"
+        for name, data in zip(names, (image, label)):
+            save(root / name, data, np.diag([*SPINE_SPACING, 1.0]))
+    return root
+
+
+def make_promise12(root: Path) -> Path:
+    """MetaImages in two folders, as the parts of the download: a bright disc, and none in the last slice."""
+    rng = np.random.default_rng(0)
+    for number, depth in PROSTATES.items():
+        label = np.zeros((*SHAPE, depth), np.int8)
+        x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
+        for z in range(depth - 1):
+            row, column = rng.integers(16, 26, size=2)
+            label[(x - row) ** 2 + (y - column) ** 2 <= 36, z] = 1
+        image = (200 * (label > 0) + rng.normal(40, 5, label.shape)).astype(np.int16)
+        folder = root / f"TrainingData_Part{1 + number // 2}"
+        save_metaimage(folder / f"Case{number:02d}.mhd", image, PROSTATE_SPACING)
+        save_metaimage(folder / f"Case{number:02d}_segmentation.mhd", label, PROSTATE_SPACING)
+    return root
+
+
+def save_metaimage(path: Path, data: np.ndarray, spacing: tuple[float, ...]) -> Path:
+    """Header and voxels in a file each, with the fields that the official files have."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fields = {
+        "ObjectType": "Image",
+        "NDims": data.ndim,
+        "BinaryData": True,
+        "BinaryDataByteOrderMSB": False,
+        "CompressedData": False,
+        "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+        "Offset": "-14.5 20.25 -30",
+        "CenterOfRotation": "0 0 0",
+        "AnatomicalOrientation": "RAI",
+        "ElementSpacing": " ".join(map(str, spacing)),
+        "DimSize": " ".join(map(str, data.shape)),
+        "ElementType": {"int16": "MET_SHORT", "int8": "MET_CHAR"}[data.dtype.name],
+        "ElementDataFile": path.with_suffix(".raw").name,
+    }
+    path.write_text("".join(f"{name} = {value}\n" for name, value in fields.items()))
+    path.with_suffix(".raw").write_bytes(data.tobytes(order="F"))  # the first axis runs fastest
+    return path
+
+
+MAKE = {
+    "acdc": make_acdc,
+    "acdc_lv": make_acdc,
+    "promise12_points": make_promise12,
+    "vertebral_bodies": make_vertebral_bodies,
+}
+DATALISTS = {
+    "acdc": acdc_datalist,
+    "acdc_lv": acdc_datalist,
+    "promise12_points": promise12_datalist,
+    "vertebral_bodies": vertebral_bodies_datalist,
+}
+NAMES = [*MAKE, "two_circles"]
+# Slices by case, of all and of those that validate.
+VOLUMES = {
+    "acdc": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
+    "acdc_lv": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
+    "promise12_points": {f"Case{n:02d}": depth for n, depth in PROSTATES.items()},
+    "vertebral_bodies": {f"case{n:02d}": depth for n, depth in SPINES.items()},
+}
+_VALIDATION = ("patient013_frame01", "patient014_frame01", "Case00", "Case05", "case05", "case12")
+CASES = {
+    bundle: {case: depth for case, depth in volumes.items() if case in _VALIDATION}
+    for bundle, volumes in VOLUMES.items()
+}
+
+
 def configs(bundle: str, *names: str) -> list[str]:
     return [str(BUNDLES / bundle / "configs" / f"{name}.json") for name in names]
 
 
 def settings(bundle: str, **options: Any) -> dict[str, Any]:
     training = {"max_epochs": 1, **(SMALL_SETS if bundle == "two_circles" else {})}
-    return {"bundle_root": str(BUNDLES / bundle), **TINY[bundle], **training, "progress": False, **options}
+    given = {"bundle_root": str(BUNDLES / bundle), **TINY[bundle], **training, "progress": False, **options}
+    return {key: value for key, value in given.items() if value is not None}  # None: not the tiny one
 
 
 def run(bundle: str, *names: str, **options: Any) -> None:

@@ -1,6 +1,7 @@
 """Data sets, their preparation and checks, and samplers.
 
-`acdc` is imported by its own name only: it is also a command (`python -m monai_constraints.data.acdc`).
+`acdc`, `promise12` and `vertebral_bodies` are imported by their own names only: they are also commands
+(`python -m monai_constraints.data.acdc`).
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
+from monai_constraints.data.metaimage import SUFFIXES, read_metaimage
+
 __all__ = ["check_cases", "check_model", "check_output_dir"]
 
 MAX_LINES = 20
@@ -43,7 +45,7 @@ def check_cases(
     """Read every file of a datalist once, and list all that would break or spoil a training.
 
     Args:
-        items: dicts of NIfTI paths (an image may be a list of paths), with the `case` for the messages.
+        items: dicts of paths, NIfTI or MetaImage (an image may be a list of paths), with the `case` for the messages.
         classes: number of classes, background included; labels are 0 .. classes - 1.
         image_keys, label_keys, weak_keys: what holds images, full labels, and weak labels such as scribbles.
         unknown: the value of a weak label where nothing is annotated.
@@ -134,12 +136,20 @@ def _check_item(
 def _read(path: Any, where: str) -> _Volume | _Problem:
     if not os.path.isfile(str(path)):
         return _Problem(f"{where}: no such file; restore it, or correct the datalist", missing=True)
+    metaimage = str(path).endswith(SUFFIXES)
     try:
+        if metaimage:
+            return _Volume(where, *read_metaimage(path))
         file: Any = nib.load(path)
         return _Volume(where, np.asanyarray(file.dataobj), file.affine)
-    except Exception as error:  # nibabel, gzip and zlib raise a dozen types for a damaged file
+    except ImportError:
+        raise  # about the installation, not about this file
+    except FileNotFoundError as error:
+        return _Problem(f"{where}: {error}; restore it, or unpack both again", missing=True)
+    except Exception as error:  # nibabel, gzip, zlib and ITK raise a dozen types for a damaged file
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        return _Problem(f"{where}: truncated or not NIfTI ({reason}); copy or download the file again")
+        what = "MetaImage, or its file of voxels is" if metaimage else "NIfTI"
+        return _Problem(f"{where}: truncated or not {what} ({reason}); copy or download the file again")
 
 
 def _compare(first: _Volume, other: _Volume) -> list[_Problem]:
