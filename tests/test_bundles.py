@@ -200,11 +200,12 @@ def test_properties_and_initialize_twice(bundle: str, trained: dict[str, dict[st
     assert infer.check_properties() == []
 
 
-def test_multi_gpu_initialize_twice(acdc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bundle", ["acdc", "acdc_lv"])
+def test_multi_gpu_initialize_twice(bundle: str, acdc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}
     for name, value in world.items():
         monkeypatch.setenv(name, str(value))
-    train = workflow("acdc_lv", "train", "multi_gpu_train", dataset_dir=str(acdc), output_dir=str(tmp_path))
+    train = workflow(bundle, "train", "multi_gpu_train", dataset_dir=str(acdc), output_dir=str(tmp_path))
     try:
         train.initialize()
         train.initialize()
