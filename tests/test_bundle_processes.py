@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from bundle_data import BUNDLES, configs, make_acdc, read_csv, run, settings
+from bundle_data import BUNDLES, MAKE, configs, make_acdc, read_csv, run, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
@@ -96,8 +96,8 @@ def test_two_processes(bundle: str, tmp_path: Path) -> None:
     """Training and evaluation on two processes, whose numbers are those of one process with the same network."""
     out, log = tmp_path / "out", tmp_path / "log"
     given: dict[str, Any] = {"output_dir": str(out), "max_epochs": 2, "learning_rate": 0.05}
-    if bundle == "acdc_lv":
-        given["dataset_dir"] = str(make_acdc(tmp_path / "acdc"))
+    if bundle in MAKE:
+        given["dataset_dir"] = str(MAKE[bundle](tmp_path / "data"))
     else:
         given["validate#dataloader#batch_size"] = 1  # four validation batches on one rank, three on the other
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")

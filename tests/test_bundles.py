@@ -16,6 +16,8 @@ from bundle_data import (
     DATALISTS,
     MAKE,
     NAMES,
+    PROSTATE_SPACING,
+    SPINE_SPACING,
     TINY_CPU,
     VOLUMES,
     configs,
@@ -200,12 +202,14 @@ def test_properties_and_initialize_twice(bundle: str, trained: dict[str, dict[st
     assert infer.check_properties() == []
 
 
-@pytest.mark.parametrize("bundle", ["acdc", "acdc_lv"])
-def test_multi_gpu_initialize_twice(bundle: str, acdc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bundle", sorted(MAKE))
+def test_multi_gpu_initialize_twice(
+    bundle: str, folders: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}
     for name, value in world.items():
         monkeypatch.setenv(name, str(value))
-    train = workflow(bundle, "train", "multi_gpu_train", dataset_dir=str(acdc), output_dir=str(tmp_path))
+    train = workflow(bundle, "train", "multi_gpu_train", **folders[bundle], output_dir=str(tmp_path))
     try:
         train.initialize()
         train.initialize()
@@ -217,6 +221,19 @@ def test_multi_gpu_initialize_twice(bundle: str, acdc: Path, tmp_path: Path, mon
     assert not torch.distributed.is_initialized()
     check_written(tmp_path)
     assert all(not name.startswith("module.") for name in torch.load(tmp_path / "model.pt", weights_only=True))
+
+
+@pytest.mark.parametrize("bundle", ["acdc", "promise12_points", "vertebral_bodies"])
+def test_resumed_training_ends_at_the_same_weights(
+    bundle: str, folders: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Augmentation and order of the second epoch included; acdc_lv is killed for real in test_bundle_processes."""
+    given = {**folders[bundle], "lr_scheduler#T_max": 2}
+    run(bundle, "train", **given, output_dir=str(tmp_path / "whole"), max_epochs=2)
+    run(bundle, "train", **given, output_dir=str(tmp_path / "broken"), max_epochs=1)
+    run(bundle, "train", **given, output_dir=str(tmp_path / "broken"), max_epochs=2, resume=True)
+    whole, broken = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "broken"))
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -358,6 +375,24 @@ def test_inference_after_training(trained: dict[str, dict[str, Any]], tmp_path: 
     assert all(len(masks(tmp_path / bundle)) == len(volumes) for bundle, volumes in VOLUMES.items())
     names = sorted(path.name for path in (tmp_path / "two_circles").iterdir())
     assert names == [f"circles_{200000 + i}_pred.png" for i in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "expected"),
+    [
+        ("promise12_points", [PROSTATE_SPACING[0] * 48 / 32, PROSTATE_SPACING[1] * 40 / 32, PROSTATE_SPACING[2]]),
+        ("vertebral_bodies", [SPINE_SPACING[0], SPINE_SPACING[1] * 44 / 32, SPINE_SPACING[2] * 44 / 32]),
+    ],
+)
+def test_spacing_is_that_of_the_network_grid(
+    bundle: str, expected: list[float], folders: dict[str, dict[str, Any]]
+) -> None:
+    parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, "train")))
+    parser.update({**settings(bundle), **folders[bundle]})
+    sample = parser.get_parsed_content("validate#slices")[1]
+    assert sample["spacing"] == pytest.approx(expected) and sample["image"].shape == (1, 32, 32)
+    measures = parser.get_parsed_content("train#handlers")[-1]
+    assert measures.zoom == (1, 1, 1) and measures.slice_axis == (0 if bundle == "vertebral_bodies" else -1)
 
 
 def test_augmented_prostates_keep_their_bounds(folders: dict[str, dict[str, Any]]) -> None:
