@@ -34,6 +34,7 @@ SUBJECTS = range(1, 8)
 FEATURES = [4, 4, 8, 8, 8, 4]
 # One axis is cropped, the other padded, and both resampled.
 TINY: dict[str, dict[str, Any]] = {
+    "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES, "val_interval": 1},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
     "promise12_points": {
         "spatial_size": [32, 32],
@@ -52,6 +53,7 @@ TINY: dict[str, dict[str, Any]] = {
 }
 # The same for the protocols without a GPU, which have networks and sizes of their own.
 TINY_CPU: dict[str, dict[str, Any]] = {
+    "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
     "promise12_points": TINY["promise12_points"],
     "stroke_flair": TINY["stroke_flair"],
@@ -177,12 +179,14 @@ def save_metaimage(path: Path, data: np.ndarray, spacing: tuple[float, ...]) -> 
 
 
 MAKE = {
+    "acdc": make_acdc,
     "acdc_lv": make_acdc,
     "promise12_points": make_promise12,
     "stroke_flair": make_stroke_flair,
     "vertebral_bodies": make_vertebral_bodies,
 }
 DATALISTS = {
+    "acdc": acdc_datalist,
     "acdc_lv": acdc_datalist,
     "promise12_points": promise12_datalist,
     "stroke_flair": stroke_flair_datalist,
@@ -191,6 +195,7 @@ DATALISTS = {
 NAMES = [*MAKE, "two_circles"]
 # Slices by case, of all and of those that validate.
 VOLUMES = {
+    "acdc": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
     "acdc_lv": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
     "promise12_points": {f"Case{n:02d}": depth for n, depth in PROSTATES.items()},
     "stroke_flair": {f"sub-{n}": 1 for n in SUBJECTS},

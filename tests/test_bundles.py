@@ -99,7 +99,7 @@ def check_patients(path: Path, dice: float) -> None:
     slices = np.array([int(row["slices"]) for row in rows])
     assert np.average([float(row["dice_2d"]) for row in rows], weights=slices) == pytest.approx(dice, rel=1e-4)
     if not rows[0]["case"].startswith("circles"):
-        (cases,) = (cases for cases in CASES.values() if rows[0]["case"] in cases)
+        cases = next(cases for cases in CASES.values() if rows[0]["case"] in cases)
         assert {row["case"]: int(row["slices"]) for row in rows} == cases
         assert all(float(row["hd95"]) >= 0 for row in rows)
 
@@ -224,7 +224,7 @@ def test_multi_gpu_initialize_twice(
     assert all(not name.startswith("module.") for name in torch.load(tmp_path / "model.pt", weights_only=True))
 
 
-@pytest.mark.parametrize("bundle", ["promise12_points", "vertebral_bodies"])
+@pytest.mark.parametrize("bundle", ["acdc", "promise12_points", "vertebral_bodies"])
 def test_resumed_training_ends_at_the_same_weights(
     bundle: str, folders: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -353,7 +353,7 @@ def test_inference(bundle: str, folders: dict[str, dict[str, Any]], tmp_path: Pa
     """A network that thresholds the image finds the bright structure, on the grid of the file."""
     start = "_flair" if bundle == "stroke_flair" else ""
     end = {"promise12_points": "_segmentation", "stroke_flair": "_lesion"}.get(bundle, "_gt")
-    classes = [3] if bundle == "acdc_lv" else range(1, 8)
+    classes = [3] if bundle.startswith("acdc") else range(1, 8)
     affine = np.array([[0.0, -1.5, 0.0, 7.0], [1.25, 0.0, 0.4, -3.0], [0.0, 0.0, 8.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
     data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(folders[bundle]["dataset_dir"], data)

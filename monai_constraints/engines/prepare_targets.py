@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +18,21 @@ class PrepareTargets:
         keys: the targets to take along, those that the loss needs (`WeightedSum.target_keys`). Entries that are no
             tensors, such as the names of cases, stay as they are.
         image_key: the network's input.
+        augmentation: what changes the whole batch on the device, such as `transforms.BatchSimilarity`; it gets the
+            image and the targets by key.
 
     Raises:
         KeyError: where the batch lacks a key.
     """
 
-    def __init__(self, keys: Sequence[str], *, image_key: str = "image") -> None:
-        self.keys, self.image_key = tuple(keys), image_key
+    def __init__(
+        self,
+        keys: Sequence[str],
+        *,
+        image_key: str = "image",
+        augmentation: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.keys, self.image_key, self.augmentation = tuple(keys), image_key, augmentation
 
     def __call__(
         self, batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False
@@ -33,7 +41,10 @@ class PrepareTargets:
         if missing:
             raise KeyError(f"PrepareTargets: the batch lacks {missing}; it has {sorted(batch)}")
         move = lambda x: _plain(x).to(device, non_blocking=non_blocking) if isinstance(x, Tensor) else x  # noqa: E731
-        return move(batch[self.image_key]), {key: move(batch[key]) for key in self.keys}
+        moved: Mapping[str, Any] = {key: move(batch[key]) for key in dict.fromkeys((self.image_key, *self.keys))}
+        if self.augmentation is not None:
+            moved = self.augmentation(dict(moved))
+        return moved[self.image_key], {key: moved[key] for key in self.keys}
 
 
 def _plain(x: Tensor) -> Tensor:

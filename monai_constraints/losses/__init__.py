@@ -7,6 +7,7 @@ from .constraint import ConstraintLoss
 from .hausdorff import HausdorffMapLoss
 from .on_logits import OnLogits
 from .partial_ce import PartialCrossEntropy
+from .partial_dice import PartialDice
 from .proposal_ce import ProposalCrossEntropy
 from .weighted_ce import VoxelWeightedCrossEntropy
 from .weighted_sum import Term, WeightedSum
@@ -17,6 +18,7 @@ __all__ = [
     "HausdorffMapLoss",
     "OnLogits",
     "PartialCrossEntropy",
+    "PartialDice",
     "ProposalCrossEntropy",
     "Term",
     "VoxelWeightedCrossEntropy",

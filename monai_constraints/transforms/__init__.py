@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from .batch import BatchGamma, BatchSimilarity
 from .border_weight import BorderWeightd
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
 from .distance_map import SignedDistanceMapd
 from .full_annotation import FullyAnnotatedd
+from .largest_component import LargestComponentd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
 __all__ = [
+    "BatchGamma",
+    "BatchSimilarity",
     "BorderWeightd",
     "CentroidLabeld",
     "ConstraintBoundsd",
@@ -18,6 +22,7 @@ __all__ = [
     "FullLabeld",
     "FullyAnnotatedd",
     "GivenBoundsd",
+    "LargestComponentd",
     "PointLabeld",
     "RandDihedrald",
     "ScribbleLabeld",

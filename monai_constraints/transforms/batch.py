@@ -1,0 +1,150 @@
+"""Augmentation of whole batches where they lie, bounds included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+__all__ = ["BatchGamma", "BatchSimilarity", "move_positions"]
+
+
+class BatchSimilarity:
+    """Turns, scales and mirrors each 2D sample of a batch about its centre, and its bounds along with it.
+
+    One random similarity a sample: c -> centre + s R (c - centre), R a rotation by `rotation` and any number of quarter
+    turns, mirrored in half of the cases. A size is multiplied by s^2 and a position mapped, so bounds stay right for
+    any rule, also where somebody measured them and there is no label. What leaves the image makes the size bounds too
+    large: pad the images so that structures stay inside.
+
+    A whole batch takes few operations on its device, and numbers come from that device's generator, which `EpochSeed`
+    seeds: MONAI's RandAffined works sample by sample, with bookkeeping for an inversion that training does not need.
+
+    Args:
+        images: keys of what is interpolated linearly; zero comes in from outside.
+        labels: keys of what keeps its values (nearest neighbour) to the value that comes in from outside:
+            {"weak": 255, "label": 0}.
+        sizes: keys of bounds on sizes (areas), which may be missing in a batch.
+        positions: keys of bounds on positions such as centroids, M = 2, likewise. The new box holds the turned one.
+        rotation: largest angle, in degrees.
+        scale: smallest and largest s, log-uniform.
+        dihedral: quarter turns and mirrors too; needs square images.
+
+    Shapes: images (B, C, H, W), labels (B, 1, H, W), bounds (B, K, M, 2).
+
+    Raises:
+        ValueError: for images that are not 2D, not square with `dihedral`, or an impossible scale.
+    """
+
+    def __init__(
+        self,
+        *,
+        images: Sequence[str] = ("image",),
+        labels: Mapping[str, int] | None = None,
+        sizes: Sequence[str] = (),
+        positions: Sequence[str] = (),
+        rotation: float = 0.0,
+        scale: Sequence[float] = (1.0, 1.0),
+        dihedral: bool = False,
+    ) -> None:
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"BatchSimilarity: scale={list(scale)}; give the smallest and the largest, both above 0")
+        self.images, self.labels = tuple(images), dict(labels or {})
+        self.sizes, self.positions = tuple(sizes), tuple(positions)
+        self.rotation, self.scale, self.dihedral = math.radians(rotation), tuple(scale), dihedral
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        image: Tensor = batch[self.images[0]]
+        if image.ndim != 4 or (self.dihedral and image.shape[2] != image.shape[3]):
+            raise ValueError(
+                f"BatchSimilarity: {self.images[0]!r} is {tuple(image.shape)}; expected (B, C, H, W), with H = W for "
+                "dihedral=True"
+            )
+        matrix, area = self._draw(len(image), image.device)
+        grid = self._grid(matrix.mT / area[:, None, None], image)  # the inverse of s R
+        out = dict(batch)
+        for key in self.images:
+            out[key] = grid_sample(_plain(out[key]), grid, mode="bilinear", align_corners=False)
+        for key, fill in self.labels.items():
+            label = _plain(out[key])
+            # Zero comes in from outside, so the fill has to be zero meanwhile; float32 holds every class exactly.
+            moved = grid_sample(label.float() - fill, grid, mode="nearest", align_corners=False)
+            out[key] = (moved + fill).to(label.dtype)
+        for key in self.sizes:
+            if key in out:
+                out[key] = _plain(out[key]) * area.reshape(-1, 1, 1, 1)
+        for key in self.positions:
+            if key in out:
+                out[key] = move_positions(_plain(out[key]), matrix, image.shape[2:])
+        return out
+
+    def _draw(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The matrices s R (B, 2, 2), in (row, column), and s^2."""
+        uniform = torch.rand(4, count, device=device)
+        angle = (2 * uniform[0] - 1) * self.rotation
+        low, high = math.log(self.scale[0]), math.log(self.scale[1])
+        scale = torch.exp(low + uniform[1] * (high - low))
+        mirror = torch.ones_like(scale)
+        if self.dihedral:
+            angle = angle + (4 * uniform[2]).floor() * (math.pi / 2)
+            mirror = mirror - 2 * (uniform[3] < 0.5)
+        cosine, sine = scale * angle.cos(), scale * angle.sin()
+        rows = torch.stack([torch.stack([cosine, -sine * mirror], 1), torch.stack([sine, cosine * mirror], 1)], 1)
+        return rows, scale**2
+
+    @staticmethod
+    def _grid(back: Tensor, image: Tensor) -> Tensor:
+        """Where each voxel of the result comes from, as `grid_sample` wants it: (x, y) from -1 to 1."""
+        height, width = image.shape[2:]
+        half = torch.tensor([width, height], dtype=torch.float32, device=image.device)
+        theta = back.flip(1, 2) * half / half[:, None]
+        return affine_grid(torch.cat([theta, torch.zeros_like(theta[..., :1])], 2), list(image.shape), False)
+
+
+def move_positions(bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+    """Bounds on a position (B, K, D, 2) after c -> centre + matrix (c - centre): the smallest box that holds the image.
+
+    Interval arithmetic: a side that was infinite stays so where the matrix mixes it in.
+
+    Args:
+        bounds: in voxel indices.
+        matrix: (B, D, D).
+        shape: of the image.
+    """
+    centre = ((torch.tensor(tuple(shape), dtype=torch.float32) - 1) / 2).to(bounds.device)
+    sides = (bounds - centre[:, None])[:, :, None]  # (B, K, 1, D, 2)
+    weight = matrix[:, None, :, :, None]
+    # A quarter turn has 1e-8 where it should have 0, and neither may touch an infinite side.
+    weight = torch.where(weight.abs() < 1e-6, 0.0, weight)
+    moved = torch.where(weight == 0, 0.0, weight * sides)
+    return torch.stack([moved.amin(-1).sum(-1), moved.amax(-1).sum(-1)], -1) + centre[:, None]
+
+
+class BatchGamma:
+    """x -> x^gamma on each sample of a batch, log gamma uniform in [-log_gamma, log_gamma]: contrast, from 0 to 1.
+
+    Args:
+        key: images with intensities from 0 to 1; what lies outside is clamped.
+        log_gamma: 0.4 is gamma from 0.67 to 1.49.
+
+    Raises:
+        ValueError: for a negative log_gamma.
+    """
+
+    def __init__(self, key: str = "image", *, log_gamma: float = 0.4) -> None:
+        if log_gamma < 0:
+            raise ValueError(f"BatchGamma: log_gamma must be >= 0, got {log_gamma}")
+        self.key, self.log_gamma = key, log_gamma
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        image = _plain(batch[self.key])
+        draws = torch.rand(len(image), *[1] * (image.ndim - 1), device=image.device)
+        return {**batch, self.key: image.clamp(0, 1) ** torch.exp((2 * draws - 1) * self.log_gamma)}
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.as_subclass(Tensor) if type(x) is not Tensor else x

@@ -1,0 +1,71 @@
+"""What is particular to bundles/acdc: four classes, scribbles, bounds that are augmented along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bundle_data import PATIENTS, configs, load, make_acdc, settings
+from monai.bundle import ConfigParser
+
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
+
+
+@pytest.fixture(scope="module")
+def acdc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_acdc(tmp_path_factory.mktemp("acdc"))
+
+
+def parser(acdc: Path, *rows: str, **options: Any) -> ConfigParser:
+    found = ConfigParser(ConfigParser.load_config_files(configs("acdc", "train", *rows)))
+    found.update(settings("acdc", dataset_dir=str(acdc), **options))
+    return found
+
+
+def test_training_slices_have_scribbles_and_bounds_of_every_structure(acdc: Path) -> None:
+    dataset = parser(acdc, padded_size=[52, 52], spatial_size=[52, 52]).get_parsed_content("train#dataset")
+    assert len(dataset) == sum(depth for number, depth in PATIENTS.items() if number < 13)
+    slices = [sample for sample in dataset if sample["case"] == "patient001_frame01"]
+    stem = str(acdc / "patient001" / "patient001_frame01")
+    label, scribble = (np.asarray(load(f"{stem}{end}.nii.gz").dataobj) for end in ("_gt", "_scribble"))
+    for z, sample in enumerate(slices):
+        assert "label" not in sample and "scribble" not in sample and type(sample["image"]) is torch.Tensor
+        expected = np.pad(np.where(scribble == 4, 255, scribble)[..., z], ((2, 2), (6, 6)), constant_values=255)
+        np.testing.assert_array_equal(sample["weak"][0].numpy(), expected)
+        for k, size, centroid in zip((1, 2, 3), sample["size_bounds"], sample["centroid_bounds"]):
+            mask = label[..., z] == k
+            if not mask.any():
+                assert size.tolist() == [[0, 0]] and centroid.isinf().all()
+                continue
+            np.testing.assert_allclose(size[0], [0.9 * mask.sum(), 1.1 * mask.sum()], rtol=1e-5)
+            middle = np.argwhere(mask).mean(0) + [2, 6]
+            np.testing.assert_allclose(centroid, np.stack([middle - 20, middle + 20], 1), rtol=1e-5)
+    assert (slices[-1]["size_bounds"] == 0).all()  # the last slice is empty
+
+
+def test_a_batch_is_augmented_with_its_bounds(acdc: Path) -> None:
+    found = parser(acdc)
+    batch = next(iter(found.get_parsed_content("train#dataloader")))
+    prepare = found.get_parsed_content("train#trainer#prepare_batch")
+    image, targets = prepare(batch)
+    assert set(targets) == {"weak", "size_bounds", "centroid_bounds"}
+    assert not torch.equal(image, batch["image"]) and not torch.equal(targets["weak"], batch["weak"])
+    there = batch["size_bounds"][..., 0] > 0
+    factors = (targets["size_bounds"][..., 0] / batch["size_bounds"][..., 0])[there]
+    assert factors.min() >= 0.87**2 - 1e-3 and factors.max() <= 1.15**2 + 1e-3 and factors.std() > 0.01
+    assert (targets["size_bounds"][..., 0] == 0).equal(~there)
+
+
+@pytest.mark.parametrize("largest", [False, True])
+def test_largest_component_is_an_option(acdc: Path, largest: bool) -> None:
+    pred = torch.zeros(4, 8, 8)
+    pred[2, 1:4, 1:4] = pred[2, 6, 6] = pred[3, 0, 6] = 5
+    label = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    label[0, 1:4, 1:4] = 2
+    after = parser(acdc, largest_component=largest).get_parsed_content("validate#postprocessing")
+    out = after({"pred": pred, "label": label})
+    assert out["pred"].shape == out["label"].shape == (4, 8, 8)
+    assert out["pred"][2].sum() == (9 if largest else 10) and out["pred"][3].sum() == 1
