@@ -4,6 +4,7 @@ Per step: penalty, barrier, explicit multipliers (outside the dual pass), exact 
 with and without early stop. Per epoch: the dual pass over the training steps.
 
     python benchmarks/lagrangian_cost.py [--steps 30] [--threads 1] [--size 128] [--network unet] [--legacy]
+        [--batches 1 8] [--only exact]
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def constraints(classes: int, legacy: bool) -> dict[str, nn.Module]:
     return found
 
 
-def compare(network: nn.Module, batch: int, classes: int, size: int, rounds: int, legacy: bool) -> None:
+def compare(
+    network: nn.Module, batch: int, classes: int, size: int, rounds: int, legacy: bool, only: str
+) -> None:
     device = next(network.parameters()).device
     image = torch.rand(batch, 1, size, size, device=device)
     share = size * size / (10 * classes)
@@ -79,6 +82,8 @@ def compare(network: nn.Module, batch: int, classes: int, size: int, rounds: int
 
     print(f"batch {batch}, {size} x {size}, classes constrained {classes}:")  # noqa: T201 - a benchmark's result
     for name, constraint in constraints(classes, legacy).items():
+        if only not in name:
+            continue
         known = {} if isinstance(constraint, ProposalCrossEntropy) else {"index": "index"}
         loss = WeightedSum({**ce, "size": Term(constraint, "size_bounds", weight=0.01, arguments=known)})
         turns = rounds if "published" not in name else max(3, rounds // 6)
@@ -98,19 +103,22 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--network", choices=("unet", "enet"), default="unet")
     parser.add_argument("--legacy", action="store_true", help="the published proposals too, which take long")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--only", default="", help="methods with this in their name")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for classes in (1, 3):
-        for batch in (1, 8):
+        for batch in arguments.batches:
             if arguments.network == "enet":
                 network: nn.Module = ENet(in_channels=1, out_channels=classes + 1)
             else:
                 features = (16, 16, 32, 64, 128, 16)
                 network = BasicUNet(2, 1, classes + 1, features=features, norm="batch", upsample="nontrainable")
             network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            compare(network, batch, classes, arguments.size, arguments.steps, arguments.legacy)
+            rest = (arguments.size, arguments.steps, arguments.legacy, arguments.only)
+            compare(network, batch, classes, *rest)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def test_the_pass_changes_nothing_but_the_multipliers() -> None:
     state = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     before = numbers(loss, "size")
     dual._ascend(trainer)
+    assert trainer.network.training
     assert all(torch.equal(value, state[key]) for key, value in trainer.network.state_dict().items())
     assert not torch.equal(numbers(loss, "size"), before)
     assert not any(each.observing for each in dual.multipliers.values())
