@@ -39,7 +39,7 @@ def test_tables_are_short_and_every_row_can_start(path: Path, tmp_path: Path) ->
 
 def test_published_values_are_the_thesiss() -> None:
     found = {path.stem: {row.name: row.published for row in read_table(path).rows} for path in TABLES}
-    expected = [0.1497, 0.7707, 0.7924, 0.7854, 0.8004, 0.7900, 0.8708, 0.8580, 0.8872]
+    expected = [0.1497, 0.7707, 0.7924, 0.7854, 0.8004, 0.79, 0.79, 0.8708, 0.858, 0.8872]
     assert [values["dice_2d"] for values in found["2_1"].values()] == expected
     expected = [0.8004, 0.5434, 0.8386, 0.6004, 0.8475, 0.7680, 0.8641, 0.8872]
     assert [values["dice_2d"] for values in found["2_2"].values()] == expected
@@ -49,7 +49,8 @@ def test_published_values_are_the_thesiss() -> None:
     assert [values.get("dice_3d") for values in found["4_stroke"].values()] == expected
     expected = [5.32, 4.778, 5.052, 5.326, 5.762, 9.234, 2.462, 3.335, 20.275, 4.952, 4.795, None]
     assert [values.get("hd95") for values in found["4_stroke_alpha"].values()] == expected
-    assert [values["ms_per_batch"] for values in found["2_5"].values()] == [112, 113, 113, 610, 675, 221, 220, 112]
+    expected = [112, 113, 113, 610, 675, 221, None, 220, None, 112]
+    assert [values.get("ms_per_batch") for values in found["2_5"].values()] == expected
 
 
 def contents(**changes: Any) -> dict[str, Any]:
