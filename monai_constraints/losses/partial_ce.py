@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .activation import Activation
+from .weak_target import checked_target, listed_classes
 
 __all__ = ["PartialCrossEntropy"]
 
@@ -47,21 +48,12 @@ class PartialCrossEntropy(nn.Module):
         super().__init__()
         if reduction not in ("mean", "sample", "sum", "none"):
             raise ValueError(f"PartialCrossEntropy: reduction={reduction!r}; choose mean, sample, sum or none")
-        if classes is not None and (len(classes) == 0 or ignore in classes):
-            raise ValueError(f"PartialCrossEntropy: classes={list(classes)} must be a list without ignore={ignore}")
         self.activation = Activation("PartialCrossEntropy", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
-        self.classes = None if classes is None else tuple(classes)
+        self.classes = listed_classes(classes, ignore, "PartialCrossEntropy")
         self.ignore, self.reduction = ignore, reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        target = target.as_subclass(Tensor) if type(target) is not Tensor else target
-        if target.shape != (input.shape[0], 1, *input.shape[2:]):
-            raise ValueError(
-                f"PartialCrossEntropy: target {tuple(target.shape)} does not fit input {tuple(input.shape)}; expected "
-                f"(B, 1, *S) = {(input.shape[0], 1, *input.shape[2:])}, classes as integers and {self.ignore} = unknown"
-            )
-        if target.is_floating_point():
-            raise ValueError("PartialCrossEntropy: target must be integer classes, got floats; cast the weak label")
+        target = checked_target(target, input, self.ignore, "PartialCrossEntropy")
         with torch.autocast(input.device.type, enabled=False):
             p = self.activation(input)
             if p.shape[1] == 1:

@@ -10,6 +10,7 @@ from monai.losses import MaskedDiceLoss
 from torch import Tensor, nn
 
 from .activation import Activation
+from .weak_target import checked_target, listed_classes
 
 __all__ = ["PartialDice"]
 
@@ -53,22 +54,13 @@ class PartialDice(nn.Module):
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"PartialDice: reduction={reduction!r}; choose mean, sum or none")
-        if classes is not None and (len(classes) == 0 or ignore in classes):
-            raise ValueError(f"PartialDice: classes={list(classes)} must be a list without ignore={ignore}")
         self.activation = Activation("PartialDice", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
-        self.classes = None if classes is None else list(classes)
+        self.classes = listed_classes(classes, ignore, "PartialDice")
         self.ignore, self.reduction = ignore, reduction
         self.dice = MaskedDiceLoss(batch=batch, reduction=reduction, smooth_nr=smooth, smooth_dr=smooth)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        target = target.as_subclass(Tensor) if type(target) is not Tensor else target
-        if target.shape != (input.shape[0], 1, *input.shape[2:]):
-            raise ValueError(
-                f"PartialDice: target {tuple(target.shape)} does not fit input {tuple(input.shape)}; expected "
-                f"(B, 1, *S) = {(input.shape[0], 1, *input.shape[2:])}, classes as integers and {self.ignore} = unknown"
-            )
-        if target.is_floating_point():
-            raise ValueError("PartialDice: target must be integer classes, got floats; cast the weak label")
+        target = checked_target(target, input, self.ignore, "PartialDice")
         with torch.autocast(input.device.type, enabled=False):
             p = self.activation(input)
             if p.shape[1] == 1:
