@@ -287,6 +287,16 @@ def test_inference_repeats_train(bundle: str) -> None:
         assert infer.get(key) == train.get(key), key
 
 
+@pytest.mark.parametrize("bundle", sorted(MAKE))
+def test_volumes_are_read_once(bundle: str, folders: dict[str, dict[str, Any]]) -> None:
+    """A Compose within a Compose counts as random in MONAI: everything would be loaded again for each slice."""
+    parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, "train")))
+    parser.update({**settings(bundle), **folders[bundle]})
+    for part in ("train", "validate"):
+        volumes = parser.get_parsed_content(f"{part}#volumes")
+        assert volumes[0]["image"] is volumes[0]["image"], part
+
+
 @pytest.mark.parametrize("bundle", ["isles", "wmh"])
 def test_threads_load_all_modalities(bundle: str, folders: dict[str, dict[str, Any]]) -> None:
     """MONAI 1.6's reader remembers the files of the last item that any thread gave it, and drops channels if that was
