@@ -171,9 +171,9 @@ def make_stroke_flair(root: Path) -> Path:
 
 
 def make_wmh(root: Path) -> Path:
-    """The unpacked training archive, with the files that are not used: a bright disc in FLAIR and a dark one in T1.
+    """The unpacked training archive, with the files that are not used: a bright disc in FLAIR, dark in T1.
 
-    Slices are empty at the top, and the first subject of a site has some other pathology (2), which is as bright as T1.
+    The top slice is empty, and some subjects have other pathology (2), which looks like background.
     """
     rng = np.random.default_rng(0)
     x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
@@ -185,10 +185,11 @@ def make_wmh(root: Path) -> Path:
         if number < 4:
             label[2:5, 2:5, 0] = 2
         noise = rng.normal(0, 5, label.shape)
-        flair, t1 = (300 * (label == 1) + 60 + noise).astype(np.int16), (900 - 400 * (label == 1) + noise).astype(np.int16)
         folder, affine = root / "training" / name, np.diag([*BRAIN_SPACING, 1.0])
-        for file, data in (("pre/FLAIR", flair), ("pre/T1", t1), ("wmh", label)):
-            save(folder / f"{file}.nii.gz", data, affine)
+        for modality, dark, bright in (("FLAIR", 60, 360), ("T1", 900, 500)):
+            image = np.where(label == 1, bright, dark) + noise
+            save(folder / "pre" / f"{modality}.nii.gz", image.astype(np.int16), affine)
+        save(folder / "wmh.nii.gz", label, affine)
         for file in ("orig/3DT1", "orig/FLAIR", "orig/T1", "pre/3DT1"):
             save(folder / f"{file}.nii.gz", np.zeros((5, 4, 3), np.int16), affine)
     return root

@@ -98,7 +98,7 @@ def test_a_subject_twice_and_grids_that_differ(copy: Path) -> None:
     data = np.asarray(load(t1).dataobj)
     for wrong, affine in ((data[:-1], AFFINE), (data, np.diag([1.5, 1.25, 2.5, 1.0]))):
         save(t1, wrong, affine)
-        with pytest.raises(ValueError, match=f"{t1} has shape .* and voxel sizes .*, but .*FLAIR.nii.gz has .*resample"):
+        with pytest.raises(ValueError, match=f"{t1} has shape .* and voxel .*, but .*FLAIR.nii.gz has .*; resample"):
             wmh_datalist(copy)
     save(t1, data, AFFINE)
     save(site / "2" / "wmh.nii.gz", np.zeros((*SHAPE, 9), np.uint8), AFFINE)
@@ -132,7 +132,7 @@ def test_what_the_network_is_given(root: Path) -> None:
 
 @pytest.mark.parametrize("distance_3d", [True, False])
 def test_distances_of_the_volume_or_of_each_slice(root: Path, distance_3d: bool) -> None:
-    """In mm of the file on the network's grid; the empty top slice is one slice from the lesion, or has no distances."""
+    """In mm of the file on the network's grid; the empty top slice is one away from the lesion, or has no distances."""
     parser = ConfigParser(ConfigParser.load_config_files(configs("wmh", "train")))
     options = {"dataset_dir": str(root), "padded_size": [48, 48], "spatial_size": [24, 24], "distance_3d": distance_3d}
     parser.update({**settings("wmh"), **options})
