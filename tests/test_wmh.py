@@ -87,6 +87,21 @@ def test_errors_name_what_is_missing(copy: Path, tmp_path: Path) -> None:
         hidden.rename(file)
 
 
+def test_a_subject_of_which_little_is_left(copy: Path) -> None:
+    """Whatever remains of a subject is missed, not passed over."""
+    subject = copy / "training" / "Utrecht" / "2"
+    (subject / "pre" / "FLAIR.nii.gz").unlink()
+    message = f"{subject} has no pre/FLAIR.nii.gz; unpack the subject again, or remove its folder"
+    (subject / "wmh.nii.gz").rename(copy / "label")
+    with pytest.raises(FileNotFoundError, match=message):
+        wmh_images(copy)
+    shutil.rmtree(subject / "pre")
+    assert len(wmh_images(copy)) == 6
+    (copy / "label").rename(subject / "wmh.nii.gz")
+    with pytest.raises(FileNotFoundError, match=message):
+        wmh_datalist(copy)
+
+
 def test_a_subject_twice_and_grids_that_differ(copy: Path) -> None:
     site = copy / "training" / "Utrecht"
     again = copy / "training" / "copy" / "Utrecht" / "2"
@@ -144,3 +159,22 @@ def test_distances_of_the_volume_or_of_each_slice(root: Path, distance_3d: bool)
     outside = below["distance"][below["label"] == 0].unique()
     steps = [2 * BRAIN_SPACING[0], 2 * BRAIN_SPACING[1]]
     assert float(outside[0]) == pytest.approx(min(steps) if not distance_3d else min(*steps, BRAIN_SPACING[2]))
+
+
+def test_other_pathology_may_be_nowhere(copy: Path) -> None:
+    """Every training needs hyperintensities, not label 2; a label beyond that is an error."""
+    parser = ConfigParser(ConfigParser.load_config_files(configs("wmh", "train")))
+    parser.update({**settings("wmh"), "dataset_dir": str(copy)})
+    labels = {path: np.asarray(load(path).dataobj) for path in copy.rglob("wmh.nii.gz")}
+    (check,) = (one for one in parser["initialize"] if "training" in one)
+    # What 0, 1 and 2 become.
+    for values, message in (([0, 1, 0], None), ([0, 0, 0], "label: class 1 never occurs"), ([0, 3, 2], "found 3")):
+        for path, label in labels.items():
+            save(path, np.array(values, np.uint8)[label], AFFINE)
+        parser["check"] = check
+        if message is None:
+            parser.get_parsed_content("check")
+        else:
+            with pytest.raises(RuntimeError) as caught:
+                parser.get_parsed_content("check")
+            assert message in str(caught.value.__cause__)
