@@ -11,10 +11,12 @@ import nibabel as nib
 import numpy as np
 
 from monai_constraints.data.acdc import acdc_datalist
+from monai_constraints.data.isles import isles_datalist
 from monai_constraints.data.metaimage import read_metaimage
 from monai_constraints.data.promise12 import promise12_datalist
 from monai_constraints.data.stroke_flair import stroke_flair_datalist
 from monai_constraints.data.vertebral_bodies import vertebral_bodies_datalist
+from monai_constraints.data.wmh import wmh_datalist
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 # As in ACDC: the affine says 1 mm, the header of the image another voxel size.
@@ -31,6 +33,15 @@ PROSTATES = {0: 3, 1: 4, 2: 3, 5: 2}
 PROSTATE_SPACING = (0.75, 0.5, 3.6)
 # Volumes of one slice; the first and the sixth validate, the third and the sixth are without lesion.
 SUBJECTS = range(1, 8)
+# Slices by site and subject, sorted as the split sorts them: the first and the seventh validate.
+BRAINS = {
+    "Amsterdam/GE3T/100": 3, "Singapore/50": 4, "Singapore/51": 3, "Utrecht/0": 3, "Utrecht/2": 4, "Utrecht/4": 3,
+    "Utrecht/11": 2,
+}  # fmt: skip
+BRAIN_SPACING = (1.5, 1.25, 3.0)
+# Slices by case; 75 and 76 validate.
+PERFUSIONS = {1: 3, 2: 4, 10: 2, 75: 2, 76: 3}
+PERFUSION_SPACING = (1.25, 1.5, 8.0)
 FEATURES = [4, 4, 8, 8, 8, 4]
 # One axis is cropped, the other padded, and both resampled.
 TINY: dict[str, dict[str, Any]] = {
@@ -49,14 +60,18 @@ TINY: dict[str, dict[str, Any]] = {
         "batch_size": 4,
     },
     "stroke_flair": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
+    "isles": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
+    "wmh": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
     "two_circles": {"image_size": 32, "radius": 4, "network_def#features": FEATURES},
 }
 # The same for the protocols without a GPU, which have networks and sizes of their own.
 TINY_CPU: dict[str, dict[str, Any]] = {
     "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
+    "isles": TINY["isles"],
     "promise12_points": TINY["promise12_points"],
     "stroke_flair": TINY["stroke_flair"],
+    "wmh": TINY["wmh"],
     "vertebral_bodies": {"padded_size": [48, 24], "spatial_size": [64, 32], "trunk#features": FEATURES},
 }
 SMALL_SETS = {"train_count": 9, "validation_count": 7}
@@ -155,6 +170,57 @@ def make_stroke_flair(root: Path) -> Path:
     return root
 
 
+def make_wmh(root: Path) -> Path:
+    """The unpacked training archive, with the files that are not used: a bright disc in FLAIR, dark in T1.
+
+    The top slice is empty, and some subjects have other pathology (2), which looks like background.
+    """
+    rng = np.random.default_rng(0)
+    x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    for number, (name, depth) in enumerate(BRAINS.items()):
+        label = np.zeros((*SHAPE, depth), np.uint8)
+        for z in range(depth - 1):
+            row, column = rng.integers(14, 26, size=2)
+            label[(x - row) ** 2 + (y - column) ** 2 <= 36, z] = 1
+        if number < 4:
+            label[2:5, 2:5, 0] = 2
+        noise = rng.normal(0, 5, label.shape)
+        folder, affine = root / "training" / name, np.diag([*BRAIN_SPACING, 1.0])
+        for modality, dark, bright in (("FLAIR", 60, 360), ("T1", 900, 500)):
+            image = np.where(label == 1, bright, dark) + noise
+            save(folder / "pre" / f"{modality}.nii.gz", image.astype(np.int16), affine)
+        save(folder / "wmh.nii.gz", label, affine)
+        for file in ("orig/3DT1", "orig/FLAIR", "orig/T1", "pre/3DT1"):
+            save(folder / f"{file}.nii.gz", np.zeros((5, 4, 3), np.int16), affine)
+    return root
+
+
+def make_isles(root: Path) -> Path:
+    """The unpacked training archive: a folder a file, CT in Hounsfield units, perfusion maps in units of their own."""
+    rng = np.random.default_rng(0)
+    x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    number = 345561
+    for case, depth in PERFUSIONS.items():
+        label = np.zeros((*SHAPE, depth), np.uint8)
+        for z in range(depth - 1):
+            row, column = rng.integers(14, 26, size=2)
+            label[(x - row) ** 2 + (y - column) ** 2 <= 36, z] = 1
+        noise = rng.normal(0, 1, label.shape)
+        volumes = {
+            "CT_4DPWI": np.zeros((*SHAPE, depth, 2), np.int16),
+            "CT": (100.0 * label - 50 + noise).astype(np.int16),
+            **{name: (scale * (3 - 2 * label) + scale / 50 * noise).astype(np.float32) for name, scale in
+               (("CT_CBF", 40), ("CT_CBV", 4), ("CT_MTT", 6))},
+            "OT": label,
+            "CT_Tmax": (8 * label + noise / 4).astype(np.float32),
+        }  # fmt: skip
+        for name, data in volumes.items():
+            stem = f"SMIR.Brain.XX.O.{name}.{number}"
+            save(root / "TRAINING" / f"case_{case}" / stem / f"{stem}.nii", data, np.diag([*PERFUSION_SPACING, 1.0]))
+            number += 1
+    return root
+
+
 def save_metaimage(path: Path, data: np.ndarray, spacing: tuple[float, ...]) -> Path:
     """Header and voxels in a file each, with the fields that the official files have."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,27 +247,34 @@ def save_metaimage(path: Path, data: np.ndarray, spacing: tuple[float, ...]) -> 
 MAKE = {
     "acdc": make_acdc,
     "acdc_lv": make_acdc,
+    "isles": make_isles,
     "promise12_points": make_promise12,
     "stroke_flair": make_stroke_flair,
     "vertebral_bodies": make_vertebral_bodies,
+    "wmh": make_wmh,
 }
 DATALISTS = {
     "acdc": acdc_datalist,
     "acdc_lv": acdc_datalist,
+    "isles": isles_datalist,
     "promise12_points": promise12_datalist,
     "stroke_flair": stroke_flair_datalist,
     "vertebral_bodies": vertebral_bodies_datalist,
+    "wmh": wmh_datalist,
 }
 NAMES = [*MAKE, "two_circles"]
 # Slices by case, of all and of those that validate.
 VOLUMES = {
     "acdc": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
     "acdc_lv": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
+    "isles": {f"case_{n}": depth for n, depth in PERFUSIONS.items()},
     "promise12_points": {f"Case{n:02d}": depth for n, depth in PROSTATES.items()},
     "stroke_flair": {f"sub-{n}": 1 for n in SUBJECTS},
     "vertebral_bodies": {f"case{n:02d}": depth for n, depth in SPINES.items()},
+    "wmh": {"_".join(name.split("/")[-2:]): depth for name, depth in BRAINS.items()},
 }
 _VALIDATION = ("patient013_frame01", "patient014_frame01", "Case00", "Case05", "case05", "case12", "sub-1", "sub-6")
+_VALIDATION += ("case_75", "case_76", "GE3T_100", "Utrecht_11")
 CASES = {
     bundle: {case: depth for case, depth in volumes.items() if case in _VALIDATION}
     for bundle, volumes in VOLUMES.items()

@@ -96,6 +96,25 @@ def test_affine(items: list[dict[str, Any]]) -> None:
     assert f"case caseB, label, {items[1]['label']}: affine differs by 0.1" in text and "resample" in text
 
 
+def test_modalities_of_an_image(items: list[dict[str, Any]], tmp_path: Path) -> None:
+    """A list of files is one image: each is on the grid of the others, whole and finite, and named if it is not."""
+    good = items[0]["image"]
+    items[0]["image"] = [good, good, items[1]["image"]]
+    check_cases(items, classes=CLASSES)
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    for name, data, at, message in (
+        ("shape", np.zeros((7, 6, 4), np.float32), np.eye(4), f"shape (7, 6, 4), but case caseA, image, {good} has"),
+        ("affine", np.zeros(SHAPE, np.float32), affine, f"affine differs by 2 from case caseA, image, {good}"),
+        ("nan", labels(np.nan, dtype=np.float32), np.eye(4), "1 voxels are NaN"),
+    ):
+        path = save(tmp_path / f"{name}.nii.gz", data, at)
+        items[0]["image"] = [good, path, good]
+        lines = problem_with(items).splitlines()
+        assert len(lines) == 2 and f"case caseA, image, {path}: {message}" in lines[1]
+    items[0]["image"] = [good, "/nowhere.nii"]
+    assert "case caseA, image, /nowhere.nii: no such file" in problem_with(items)
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
 def test_truncated(items: list[dict[str, Any]], tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cut{suffix}"
@@ -122,6 +141,9 @@ def test_absent_class(items: list[dict[str, Any]]) -> None:
     text = problem_with(items, classes=4)
     assert "label: class 3 never occurs" in text and "require_classes=False" in text
     check_cases(items, classes=4, weak_keys=("weak",), require_classes=False)
+    check_cases(items, classes=4, weak_keys=("weak",), require_classes=[0, 1])
+    text = problem_with(items, classes=5, require_classes=[1, 3])
+    assert "label: class 3 never occurs" in text and len(text.splitlines()) == 2
 
 
 def test_lists_all_but_at_most_twenty(items: list[dict[str, Any]]) -> None:

@@ -49,6 +49,19 @@ def test_published_values_are_the_thesiss() -> None:
     assert [values.get("dice_3d") for values in found["4_stroke"].values()] == expected
     expected = [5.32, 4.778, 5.052, 5.326, 5.762, 9.234, 2.462, 3.335, 20.275, 4.952, 4.795, None]
     assert [values.get("hd95") for values in found["4_stroke_alpha"].values()] == expected
+    expected = [None, None, None, 0.511, 0.644, 0.659, 0.582, 0.608, 0.631, 0.631, 0.650]
+    assert [values.get("dice_3d") for values in found["4_1_isles"].values()] == expected
+    expected = [None, None, None, 5.32, 4.795, 2.725, 4.126, 4.572, 5.961, 4.989, 1.77]
+    assert [values.get("hd95") for values in found["4_1_isles"].values()] == expected
+    expected = [None, 0.638, None, 0.768, 0.793, 0.818, 0.805, 0.757, 0.756, 0.808, 0.786]
+    assert [values.get("dice_3d") for values in found["4_1_wmh"].values()] == expected
+    expected = [None, 4.578, None, 3.634, 2.039, 1.702, 2.151, 4.355, 2.887, 1.816, 2.258]
+    assert [values.get("hd95") for values in found["4_1_wmh"].values()] == expected
+    times = [[values["ms_per_batch"] for values in found[name].values()] for name in ("4_2_isles", "4_2_wmh")]
+    assert times == [[187, 190, 210], [345, 345, 392]]
+    expected = [0.511, 0.545, 0.566, 0.606, 0.605, 0.604, 0.628, 0.565, 0.549, 0.622, 0.644, None]
+    assert [values.get("dice_3d") for values in found["4_3_isles"].values()] == expected
+    assert list(found["4_3_isles"].values()) == list(found["4_stroke_alpha"].values())  # of the same table
     expected = [112, 113, 113, 610, 675, 221, None, 220, None, 112]
     assert [values.get("ms_per_batch") for values in found["2_5"].values()] == expected
 

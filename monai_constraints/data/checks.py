@@ -38,18 +38,19 @@ def check_cases(
     label_keys: Sequence[str] = ("label",),
     weak_keys: Sequence[str] = (),
     unknown: int = 255,
-    require_classes: bool = True,
+    require_classes: bool | Sequence[int] = True,
     progress: bool = True,
     workers: int = 4,
 ) -> None:
     """Read every file of a datalist once, and list all that would break or spoil a training.
 
     Args:
-        items: dicts of paths, NIfTI or MetaImage (an image may be a list of paths), with the `case` for the messages.
+        items: dicts of paths, NIfTI or MetaImage, with the `case` for the messages. An image may be a list of paths,
+            the modalities that LoadImaged stacks as channels: all files of an item must be on one grid.
         classes: number of classes, background included; labels are 0 .. classes - 1.
         image_keys, label_keys, weak_keys: what holds images, full labels, and weak labels such as scribbles.
         unknown: the value of a weak label where nothing is annotated.
-        require_classes: a class that occurs nowhere in the list is an error.
+        require_classes: a class that occurs nowhere in the list is an error; or which classes must occur.
         progress: whether to show a bar.
         workers: threads that read.
 
@@ -68,8 +69,9 @@ def check_cases(
         results = list(tqdm(running, total=len(items), desc="checking the data", disable=not progress))
     problems = [problem for found, _ in results for problem in found]
     # With unreadable labels an absent class would be a consequence, not a finding.
-    if not problems and require_classes and (label_keys or weak_keys):
-        absent = set(range(classes)).difference(*(seen for _, seen in results))
+    required = require_classes if not isinstance(require_classes, bool) else range(classes) if require_classes else ()
+    if not problems and required and (label_keys or weak_keys):
+        absent = set(required).difference(*(seen for _, seen in results))
         key = "/".join(label_keys or weak_keys)
         problems = [
             _Problem(

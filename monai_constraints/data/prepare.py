@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import nibabel as nib
 
 from monai_constraints.data.datalist import write_datalist
 
-__all__ = ["Datalist", "checked_root", "find_volume", "prepare_command", "read_spacing"]
+__all__ = ["Datalist", "checked_root", "common_spacing", "find_volume", "prepare_command", "read_spacing"]
 
 Datalist = dict[str, list[dict[str, Any]]]
 
 _NIFTI = (".nii.gz", ".nii")
+_SPACING_TOLERANCE = 1e-3  # mm; headers keep single precision
 
 
 def checked_root(root: str | os.PathLike[str], *, data: str, caller: str) -> Path:
@@ -48,6 +49,30 @@ def read_spacing(image: Path, *, caller: str) -> list[float]:
     if len(spacing) != 3 or min(spacing) <= 0:
         raise ValueError(f"{caller}: {image} has voxel sizes {spacing}, expected three in mm; unpack it again")
     return spacing
+
+
+def common_spacing(files: Sequence[Path], *, caller: str) -> list[float]:
+    """The voxel sizes [dx, dy, dz] in mm that the modalities and the label of a case share.
+
+    Reads headers alone. Affines and voxels are left to `check_cases`, which reads the whole files.
+
+    Raises:
+        ValueError: the shape or the voxel sizes of a file are not those of the first, or it has no voxel sizes.
+    """
+    spacing, shape = read_spacing(files[0], caller=caller), _shape(files[0])
+    for file in files[1:]:
+        other = read_spacing(file, caller=caller)
+        if _shape(file) != shape or max(abs(a - b) for a, b in zip(spacing, other)) > _SPACING_TOLERANCE:
+            raise ValueError(
+                f"{caller}: {file} has shape {_shape(file)} and voxel sizes {other}, but {files[0]} has {shape} and"
+                f" {spacing}; resample one onto the other's grid, or unpack both again"
+            )
+    return spacing
+
+
+def _shape(file: Path) -> tuple[int, ...]:
+    image: Any = nib.load(file)
+    return tuple(image.shape[:3])
 
 
 def prepare_command(prepare: Callable[[str], Datalist], *, module: str, data: str, root_help: str) -> None:
