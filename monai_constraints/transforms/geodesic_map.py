@@ -55,15 +55,15 @@ class GeodesicDistanceMapd(ToDistanced):
             finite, no voxel size, or one that does not fit.
 
     Along the axes and diagonals of a constant image D is exact, elsewhere up to 8 % too long in 2D, 13 % in 3D, and
-    more where voxels are anisotropic. SciPy's Dijkstra takes about a kilobyte a voxel in 3D, so crop large volumes, or use
-    `slice_axis`.
+    more where voxels are anisotropic. SciPy's Dijkstra takes about a kilobyte a voxel in 3D, so crop large volumes, or
+    use `slice_axis`.
 
     Source: the distance is that of Toivanen, Pattern Recognition Letters 1996, with Euclidean steps; the use of
     scribbles that of Criminisi, Sharp and Blake, GeoS, ECCV 2008; the idea for the boundary loss the thesis's
     (conclusion).
 
     Example:
-        >>> GeodesicDistanceMapd(classes=[0, 1], intensity=100)({"image": image, "weak": scribbles})["distance"]
+        >>> GeodesicDistanceMapd(classes=[0, 1], intensity=100)({"image": image, "weak": weak})["distance"]
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class GeodesicDistanceMapd(ToDistanced):
         else:
             axis = self.slice_axis % len(spacing)
             del spacing[axis]
-            cut = (np.moveaxis(array, axis + 1, 0) for array in (image, scribbles))
-            phi = np.stack([signed_geodesic(*pair, spacing, self.intensity) for pair in zip(*cut)], axis + 1)
+            cut = zip(np.moveaxis(image, axis + 1, 0), np.moveaxis(scribbles, axis + 1, 0))
+            phi = np.stack([signed_geodesic(*both, spacing, self.intensity) for both in cut], axis + 1)
         phi = phi[: len(self.classes)]
         return phi if self.clip is None else np.clip(phi, -self.clip, self.clip)
 
