@@ -82,6 +82,7 @@ def test_boundary_row_trains_with_the_four_maps_alone(acdc: Path) -> None:
         assert not sample["distance"][~there].any()
         assert (sample["distance"][there][inside[there]] <= 0).all()
         assert (sample["distance"][there][~inside[there]] >= 1).all()
+        assert sample["distance"].abs().max() <= 5  # without it the right ventricle stays empty for long
 
 
 def test_geodesic_row_has_the_scribbles_and_the_maps_made_from_them(acdc: Path) -> None:
