@@ -69,3 +69,50 @@ def test_largest_component_is_an_option(acdc: Path, largest: bool) -> None:
     out = after({"pred": pred, "label": label})
     assert out["pred"].shape == out["label"].shape == (4, 8, 8)
     assert out["pred"][2].sum() == (9 if largest else 10) and out["pred"][3].sum() == 1
+
+
+def test_boundary_row_trains_with_the_four_maps_alone(acdc: Path) -> None:
+    """Thesis, Fig. 6.5."""
+    found = parser(acdc, "rows/boundary")
+    loss = found.get_parsed_content("loss")
+    assert list(loss.terms) == ["boundary"] and loss.target_keys == ["distance"] and loss.weights == {"boundary": 1}
+    for sample in found.get_parsed_content("train#dataset"):
+        inside = torch.cat([sample["weak"] == k for k in range(4)])
+        there = inside.flatten(1).any(1) & ~inside.flatten(1).all(1)
+        assert not sample["distance"][~there].any()
+        assert (sample["distance"][there][inside[there]] <= 0).all()
+        assert (sample["distance"][there][~inside[there]] >= 1).all()
+        assert sample["distance"].abs().max() <= 5  # without it the right ventricle stays empty for long
+
+
+def test_geodesic_row_has_the_scribbles_and_the_maps_made_from_them(acdc: Path) -> None:
+    found = parser(acdc, "rows/geodesic")
+    loss = found.get_parsed_content("loss")
+    assert loss.target_keys == ["weak", "distance"] and 0 < loss.weights["boundary"] < loss.weights["ce"]
+    drawn = 0
+    for sample in found.get_parsed_content("train#dataset"):
+        assert "label" not in sample
+        there = [k for k in range(4) if (sample["weak"] == k).any()]
+        for k in range(4):
+            if len(there) < 2 or k not in there:
+                assert not sample["distance"][k].any()
+                continue
+            assert (sample["distance"][k][sample["weak"][0] == k] < 0).all()
+            drawn += 1
+    assert drawn > 10
+
+
+@pytest.mark.parametrize("row", ["boundary", "geodesic"])
+def test_maps_move_with_the_image(acdc: Path, row: str) -> None:
+    found = parser(acdc, f"rows/{row}", batch_size=16)
+    # The weak label is moved along too, to compare with.
+    prepare = found.get_parsed_content("train#trainer#prepare_batch")
+    prepare.keys, prepare.augmentation.transforms[0].labels = ("weak", "distance"), {"weak": 255}
+    batch = next(iter(found.get_parsed_content("train#dataloader")))
+    _, targets = prepare(batch)
+    assert not torch.equal(targets["distance"], batch["distance"])
+    weak, distance = targets["weak"].long(), targets["distance"]
+    known = (weak != 255) & (distance != 0).any(1, keepdim=True)
+    own = distance.gather(1, torch.where(known, weak, 0))[known]
+    lowest = distance.amin(1, keepdim=True)[known]
+    assert known.sum() > 100 and (own <= lowest + 0.5).float().mean() > 0.95

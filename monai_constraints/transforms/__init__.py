@@ -8,6 +8,7 @@ from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
 from .distance_map import SignedDistanceMapd
 from .full_annotation import FullyAnnotatedd
+from .geodesic_map import GeodesicDistanceMapd
 from .largest_component import LargestComponentd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
@@ -21,6 +22,7 @@ __all__ = [
     "ErodedLabeld",
     "FullLabeld",
     "FullyAnnotatedd",
+    "GeodesicDistanceMapd",
     "GivenBoundsd",
     "LargestComponentd",
     "PointLabeld",

@@ -87,11 +87,15 @@ class ToDistanced(MapTransform):
         if self.key not in sample:
             raise KeyError(f"{self.name}: the sample has no '{self.key}'; its keys are {sorted(map(str, sample))}")
         source = torch.as_tensor(sample[self.key])
-        masks = self._masks(convert_to_numpy(source), sample)
         # NumPy rather than PyTorch: several threads wait for each other longer than such small arrays take.
-        written = self.measure(masks, self._spacing(sample, masks[0].ndim), source.device)
+        written = self.written(convert_to_numpy(source), sample, source.device)
         sample[self.output], *_ = convert_to_dst_type(written, dst=source, dtype=torch.float32)
         return sample
+
+    def written(self, label: np.ndarray, sample: Mapping[Hashable, Any], device: torch.device) -> np.ndarray:
+        """The map (N, *S) of a label (C, *S)."""
+        masks = self._masks(label, sample)
+        return self.measure(masks, self._spacing(sample, masks[0].ndim), device)
 
     def measure(self, masks: list[np.ndarray], spacing: tuple[float, ...], device: torch.device) -> np.ndarray:
         """The map (N, *S) of the K masks (*S)."""
