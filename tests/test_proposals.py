@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 from torch import Tensor
 
-from monai_constraints.constraints import Centroid, ExactProposals, LegacyProposals, Size, Statistic
+from monai_constraints.constraints import Centroid, ExactProposals, LegacyProposals, Size, Statistic, tilting
 from monai_constraints.constraints.statistics import Feature
 from monai_constraints.losses import PartialCrossEntropy, ProposalCrossEntropy, Term, WeightedSum
 
@@ -224,3 +225,19 @@ def test_one_class_everywhere_leaves_nothing_for_the_others() -> None:
     y = ExactProposals()(s, torch.ones(1, 20), bounds, [2, 0])
     torch.testing.assert_close(y[:, 2], torch.ones(2, 4, 5))
     assert y.isfinite().all() and not y[:, :2].any()
+
+
+def test_voxels_that_are_alike_are_solved_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    evaluate = tilting._negative_dual
+
+    def counting(*problem: Any) -> Any:
+        counted.append(1)
+        return evaluate(*problem)
+
+    monkeypatch.setattr(tilting, "_negative_dual", counting)
+    probabilities = torch.tensor([0.4, 0.3, 0.2, 0.1]).reshape(1, 4, 1, 1).expand(1, 4, 8, 8)
+    bounds = torch.tensor([[3.0, 4.0], [20.0, 22.0], [9.0, 9.0]]).reshape(1, 3, 1, 2)
+    y = ExactProposals()(probabilities, torch.ones(1, 64), bounds, [1, 2, 3])
+    assert torch.allclose(y[0, 1:].sum((1, 2)), torch.tensor([4.0, 20.0, 9.0]))
+    assert len(counted) == 2

@@ -70,6 +70,17 @@ def _odds(f: Tensor, least: Tensor, most: Tensor) -> Tensor:
     return torch.log(f - least) - torch.log(most - f)
 
 
+def _first_step(aim: Tensor, f: Tensor, diagonal: Tensor, reach: Tensor) -> Tensor:
+    """The solution where all voxels have the same probabilities, in proportion to how different they are.
+
+    It sees what classes alone don't: the share that all of them give up goes to the rest. One Newton step fewer or two.
+    """
+    aim, f = aim / reach, f / reach
+    rest_aim, rest = 1 - aim.sum(1, keepdim=True), 1 - f.sum(1, keepdim=True)
+    step = torch.log(aim / f) - torch.log(rest_aim.clamp_min(1e-3) / rest.clamp_min(1e-3))
+    return step * f * (1 - f) * reach / diagonal
+
+
 def _time_to_look(iteration: int, x: Tensor) -> bool:
     return x.device.type == "cpu" or iteration % PATIENCE == PATIENCE - 1
 
@@ -150,7 +161,10 @@ def solve_several(problem: Problem, iterations: int) -> Tensor:
             # Each by itself, on a scale where it is nearly straight: far from the solution better than Newton's step.
             aim = torch.where(side > 0, a, b)
             alone = (_odds(aim, least, most) - _odds(f, least, most)) * (f - least) * (most - f)
-            step = torch.where(careful[:, None], alone / (diagonal * (most - least)), step)
+            alone = alone / (diagonal * (most - least))
+            if iteration == 0 and values == 1 and classes > 1 and problem.tilting.shape[-1] == 1:
+                alone = _first_step(torch.where(free, aim, f), f, diagonal, most - least)
+            step = torch.where(careful[:, None], alone, step)
         step = torch.where(step.isfinite(), step, -slope.sign() * stride).clamp(-stride, stride)
         step = torch.where(free, step, 0.0) * 0.25 ** torch.where(failures >= 3, failures - 3, failures)[:, None]
         to_wall = torch.where(step * side < 0, -eta / step, torch.inf)
