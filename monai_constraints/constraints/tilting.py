@@ -71,9 +71,10 @@ def _odds(f: Tensor, least: Tensor, most: Tensor) -> Tensor:
 
 
 def _first_step(aim: Tensor, f: Tensor, diagonal: Tensor, reach: Tensor) -> Tensor:
-    """The solution where all voxels have the same probabilities, in proportion to how different they are.
+    """All classes together: log(aim / f) against the rest's, exact where all voxels have the same probabilities.
 
-    It sees what classes alone don't: the share that all of them give up goes to the rest. One Newton step fewer or two.
+    Where they differ, the step grows as f's slope (`diagonal`) falls short of theirs. A first guess for maps > 0, which
+    saves one Newton step or two: classes by themselves don't see that what all of them give up goes to the rest.
     """
     aim, f = aim / reach, f / reach
     rest_aim, rest = 1 - aim.sum(1, keepdim=True), 1 - f.sum(1, keepdim=True)
