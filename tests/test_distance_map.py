@@ -196,9 +196,31 @@ def test_threads_default_to_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     transform = edt.edt
     monkeypatch.setattr(_distances.edt, "edt", lambda *a, **k: seen.append(k["parallel"]) or transform(*a, **k))
-    phi(blob(8, 9)[None])
-    phi(blob(8, 9)[None], threads=3)
+    phi(blob(8, 9, 3)[None])
+    phi(blob(8, 9, 3)[None], threads=3)
     assert seen == [torch.get_num_threads(), 3]
+
+
+@given(mask=hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)), size=sizes)
+@settings(max_examples=150, deadline=None)
+def test_square_pixels_equal_brute_force_too(mask: np.ndarray, size: float) -> None:
+    pytest.importorskip("cv2", reason="the faster transform needs opencv-python-headless")
+    spacing = [size, size * (1 + 1e-8)]  # what an affine in float32 makes of a square
+    np.testing.assert_allclose(phi(mask[None], spacing=spacing)[0], brute(mask, spacing), rtol=2e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [5, 70, 97])
+def test_square_pixels_are_the_same_with_and_without_opencv(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    cv2 = pytest.importorskip("cv2", reason="the faster transform needs opencv-python-headless")
+    threads, used, set_threads = cv2.getNumThreads(), [], cv2.setNumThreads
+    monkeypatch.setattr(cv2, "setNumThreads", lambda n: used.append(n) or set_threads(n))
+    mask = blob(180, 256, share=share)[None]
+    faster = phi(mask, spacing=[0.7, 0.7], threads=1)
+    assert used == [1, threads] and cv2.getNumThreads() == threads
+    oblong = phi(mask, spacing=[0.7, 0.71], threads=1)
+    assert used == [1, threads] and (oblong - faster).abs().max() > 0.01  # not OpenCV's, which has square pixels only
+    monkeypatch.setattr(_distances, "HAS_OPENCV", False)
+    torch.testing.assert_close(faster, phi(mask, spacing=[0.7, 0.7], threads=1), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
