@@ -19,6 +19,7 @@ from monai_constraints.constraints import (
     Unbounded,
     active,
     residuals,
+    sides,
 )
 from monai_constraints.transforms import ConstraintBoundsd, GivenBoundsd, common_bounds
 
@@ -169,6 +170,16 @@ def test_residuals_are_those_of_the_loop() -> None:
     z = residuals(values, bounds)
     torch.testing.assert_close(torch.where(active(bounds), z, 0).double(), loops.sides(values, bounds, lambda z: z))
     assert (z[~active(bounds)] == -1).all()
+
+
+def test_bounds_of_one_are_not_taken_for_inactive_sides() -> None:
+    bounds = torch.tensor([[-1.0, 1.0], [1.0, -1.0], [torch.nan, torch.nan]]).view(1, 3, 1, 2)
+    values = torch.full((1, 3, 1), 5.0, requires_grad=True)
+    z, sign = sides(values, bounds)
+    assert torch.equal(sign.view(3, 2), torch.tensor([[-1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]]))
+    assert z.flatten().tolist() == [-6.0, 4.0, -4.0, 6.0, -1.0, -1.0]
+    z.square().sum().backward()
+    assert values.grad.flatten().tolist() == [20.0, 20.0, 0.0]
 
 
 def test_infinite_bounds_have_zero_gradient() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals
+from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals, sides
 from .lagrangians import AugmentedLagrangian, NuPI, ReLULagrangian, StandardLagrangian
 from .multipliers import Multipliers, find_multipliers, observing
 from .penalties import Hinge, LogBarrier, Penalty, Quadratic, StandardLogBarrier, duality_gap_bound
@@ -46,4 +46,5 @@ __all__ = [
     "get_pooling",
     "observing",
     "residuals",
+    "sides",
 ]

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["BoundsRule", "Common", "Individual", "Tag", "Unbounded", "active", "check_bounds", "residuals"]
+__all__ = ["BoundsRule", "Common", "Individual", "Tag", "Unbounded", "active", "check_bounds", "residuals", "sides"]
 
 
 def active(bounds: Tensor) -> Tensor:
     """Which sides of bounds (..., M, 2) constrain anything: the finite ones."""
     return bounds.abs() < float("inf")  # half the operations of isfinite; NaN is inactive here too
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what a validation caches, a training must be able to differentiate with
+def _signs(device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor([-1.0, 1.0], device=device), torch.tensor([1.0, -1.0], device=device)
+
+
+def sides(values: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """The residuals z, and the sign with which f is in each: -1, 1, or 0 on an inactive side; both (N, K, M, 2).
+
+    See `residuals`. A constraint costs as many tiny operations as it has; all that bounds alone decide is therefore
+    made without gradient, and the two sides are one operation in the graph.
+    """
+    if bounds.shape != (*values.shape, 2):
+        raise ValueError(
+            f"bounds {tuple(bounds.shape)} do not fit the statistic's values {tuple(values.shape)}: expected "
+            f"(N, K, M, 2) = {(*values.shape, 2)}; make the bounds with the same statistic and classes=[...]"
+        )
+    of_value, of_bound = _signs(values.device)
+    given = bounds.to(values.device, torch.float32) * of_bound
+    offset = given.nan_to_num(-1.0, posinf=-1.0, neginf=-1.0)
+    sign = (offset == given) * of_value
+    return torch.addcmul(offset, sign, values.unsqueeze(-1)), sign
 
 
 def residuals(values: Tensor, bounds: Tensor) -> Tensor:
@@ -29,15 +54,7 @@ def residuals(values: Tensor, bounds: Tensor) -> Tensor:
     Raises:
         ValueError: where the shapes differ.
     """
-    if bounds.shape != (*values.shape, 2):
-        raise ValueError(
-            f"bounds {tuple(bounds.shape)} do not fit the statistic's values {tuple(values.shape)}: expected "
-            f"(N, K, M, 2) = {(*values.shape, 2)}; make the bounds with the same statistic and classes=[...]"
-        )
-    bounds = bounds.to(values.device, torch.float32)
-    # The sides are only added and subtracted, so that what is filled in over an infinite one has a zero gradient.
-    z = torch.stack([bounds[..., 0] - values, values - bounds[..., 1]], dim=-1)
-    return z.masked_fill(~active(bounds), -1.0)
+    return sides(values, bounds)[0]
 
 
 def check_bounds(bounds: Tensor, *, classes: int | None, name: str) -> None:

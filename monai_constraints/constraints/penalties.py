@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -74,10 +73,8 @@ class LogBarrier(_Barrier):
     def __call__(self, z: Tensor) -> Tensor:
         t = self.t
         knee = -1.0 / t**2
-        # The unused branch of torch.where must be finite too: its gradient is multiplied by 0, and 0 * inf is NaN.
-        barrier = -torch.log(-z.clamp(max=knee)) / t
-        linear = t * z + (2 * math.log(t) + 1) / t
-        return torch.where(z <= knee, barrier, linear)
+        # The two branches meet at the knee, so that each can stand still there while the other goes on.
+        return (z - knee).relu().mul(t).sub(torch.log(-z.clamp(max=knee)), alpha=1 / t)
 
     def dual(self, z: Tensor) -> Tensor:
         """The implicit dual variables lambda = psi_t'(z) (thesis 3.10), same shape as z, in (0, t]."""

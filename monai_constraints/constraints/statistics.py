@@ -197,6 +197,11 @@ def _blocks(x: Tensor) -> Tensor:
     return x.view(*x.shape[:-1], -1, BLOCK)
 
 
+def _quotient(sums: Tensor) -> Tensor:
+    size, moments = sums.split([1, sums.shape[-1] - 1], dim=-1)  # one operation on the way back too, unlike two slices
+    return moments / (size + NORMALISER_FLOOR)
+
+
 def _plain(x: Tensor) -> Tensor:
     # MetaTensor's bookkeeping costs ten times the operation itself.
     return x.as_subclass(Tensor) if type(x) is not Tensor else x
@@ -226,7 +231,7 @@ class Centroid(Statistic):
         return [1.0, *coordinates]
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
-        return sums[..., 1:] / (sums[..., :1] + NORMALISER_FLOOR) + centre
+        return _quotient(sums) + centre
 
 
 class Spread(Statistic):
@@ -242,7 +247,7 @@ class Spread(Statistic):
         return [1.0, *coordinates, *[c * c for c in coordinates]]
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
-        mean, square = (sums[..., 1:] / (sums[..., :1] + NORMALISER_FLOOR)).chunk(2, dim=-1)
+        mean, square = _quotient(sums).chunk(2, dim=-1)
         return square - mean * mean
 
 
@@ -256,4 +261,4 @@ class MeanIntensity(Statistic):
         return [1.0, *image.unbind(1)]
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
-        return sums[..., 1:] / (sums[..., :1] + NORMALISER_FLOOR)
+        return _quotient(sums)

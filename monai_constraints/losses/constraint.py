@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -14,9 +15,8 @@ from ..constraints import (
     Pooling,
     PoolingName,
     Statistic,
-    active,
     get_pooling,
-    residuals,
+    sides,
 )
 from .activation import Activation
 
@@ -72,7 +72,7 @@ class ConstraintLoss(nn.Module):
     def residuals(
         self, probabilities: Tensor, bounds: Tensor, *, image: Tensor | None = None, group: Groups | None = None
     ) -> tuple[Tensor, Tensor]:
-        """z (G, K, M, 2) and which of its sides constrain anything."""
+        """z (G, K, M, 2), and the sign with which its sides contain f: 0 where they constrain nothing."""
         sums = self.statistic.sums(probabilities, image=image)
         if bounds.ndim != 4 or bounds.shape[:2] != sums.shape[:2]:
             raise ValueError(
@@ -82,7 +82,7 @@ class ConstraintLoss(nn.Module):
             )
         pooled, bounds = self.pooling(sums, bounds, group)
         centre = self.statistic.centre(probabilities.shape[2:], sums.device)
-        return residuals(self.statistic.value(pooled, centre), bounds), active(bounds).to(sums.device)
+        return sides(self.statistic.value(pooled, centre), bounds)
 
     def forward(
         self,
@@ -95,16 +95,15 @@ class ConstraintLoss(nn.Module):
     ) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
             probabilities = self.activation(input)
-            z, finite = self.residuals(probabilities, bounds, image=image, group=group)
-            psi = self._penalised(z, group, index).masked_fill(~finite, 0.0)
-            scale = 1 / probabilities[0, 0].numel() if self.divide_by_voxels else 1.0
-            if self.reduction == "none":
-                return psi * scale
+            z, sign = self.residuals(probabilities, bounds, image=image, group=group)
+            psi = self._penalised(z, group, index)
+            parts = math.prod(probabilities.shape[2:]) if self.divide_by_voxels else 1
             if self.reduction == "batchmean":
-                scale /= len(psi)
+                parts *= len(psi)
             elif self.reduction == "mean":
-                scale /= psi[..., 0].numel()
-            return psi.sum() * scale
+                parts *= psi.numel() // 2
+            weight = sign.abs() / parts
+            return psi * weight if self.reduction == "none" else torch.dot(psi.flatten(), weight.flatten())
 
     def _penalised(self, z: Tensor, group: Groups | None, index: Tensor | None) -> Tensor:
         if not isinstance(self.penalty, Multipliers):

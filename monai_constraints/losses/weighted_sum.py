@@ -87,7 +87,7 @@ class WeightedSum(nn.Module):
                     value = term.loss(probabilities, targets[term.target], **arguments)
                 self.last[name] = value.detach()
                 if weight != 0:
-                    total = total + weight * value
+                    total = torch.add(total, value, alpha=weight)
         # Without any active term the gradient is zero, not missing.
         return total if total.requires_grad or not logits.requires_grad else total + 0 * logits.float().sum()
 
