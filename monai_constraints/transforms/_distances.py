@@ -54,12 +54,15 @@ def _square_pixels(mask: np.ndarray, size: float, threads: int) -> np.ndarray:
     before = cv2.getNumThreads()
     cv2.setNumThreads(threads)  # with 1, no pool of threads that a DataLoader's forked worker could wait for
     try:
-        distance = np.zeros(mask.shape, np.float32)
-        for side in (mask, ~mask):
-            # Whatever lies beyond the side's bounding box and a margin of one pixel is farther than that margin.
-            box = tuple(slice(max(at[0] - 1, 0), at[-1] + 2) for at in map(np.flatnonzero, (side.any(1), side.any(0))))
-            part = np.ascontiguousarray(side[box]).view(np.uint8)
-            distance[box] += cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        larger = np.ascontiguousarray(mask).view(np.uint8)
+        smaller = 1 - larger
+        if 2 * np.count_nonzero(mask) < mask.size:
+            smaller, larger = larger, smaller
+        distance = cv2.distanceTransform(larger, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        # From within the smaller side, the margin of one pixel around its bounding box is nearer than all beyond.
+        column, row, width, height = cv2.boundingRect(smaller)
+        box = slice(max(row - 1, 0), row + height + 1), slice(max(column - 1, 0), column + width + 1)
+        distance[box] += cv2.distanceTransform(smaller[box], cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     finally:
         cv2.setNumThreads(before)
     return distance if size == 1 else distance * np.float32(size)

@@ -103,5 +103,5 @@ class SignedDistanceMapd(ToDistanced):
             phi[inside] = 1 - phi[inside]
             return np.trunc(phi, out=phi)
         # On a GPU rounding may leave the distance of a neighbour a little under the voxel size.
-        phi[inside] = np.minimum(np.float32(smallest) - phi[inside], 0)
-        return phi
+        np.subtract(np.float32(smallest), phi, out=phi, where=inside)
+        return np.minimum(phi, 0, out=phi, where=inside)
