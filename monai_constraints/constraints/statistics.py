@@ -10,11 +10,12 @@ from typing import Union
 import torch
 from torch import Tensor
 
+from .block_sums import block_sums
+
 __all__ = ["Centroid", "MeanIntensity", "Size", "Spread", "Statistic"]
 
 Feature = Union[float, Tensor]
 CACHED_SHAPES = 4  # feature maps are as large as the image: validation on native shapes must not pile them up
-BLOCK = 512  # voxels that a matrix product may add one by one
 NORMALISER_FLOOR = 1e-10  # keeps an empty region's quotient finite (REFERENCE: the published centroid's epsilon)
 
 
@@ -116,10 +117,7 @@ class Statistic(ABC):
             )
         with torch.autocast(region.device.type, enabled=False):
             phi = self.feature_maps(spatial, region.device, image, offset, shape)
-            if phi.ndim == 2:  # the same maps for every sample
-                rows = _blocks(region.float().reshape(region.shape[0] * region.shape[1], -1))
-                return torch.bmm(rows.transpose(0, 1), _blocks(phi).permute(1, 2, 0)).sum(0).view(*region.shape[:2], -1)
-            return torch.einsum("bknp,bfnp->bkfn", _blocks(region.float().flatten(2)), _blocks(phi)).sum(-1)
+            return block_sums(region.float(), phi)
 
     def __call__(
         self,
@@ -184,17 +182,6 @@ class Statistic(ABC):
                 self._cache.clear()
             self._cache[key] = phi
         return phi
-
-
-def _blocks(x: Tensor) -> Tensor:
-    """(..., P) to (..., n, BLOCK), padded with zeros.
-
-    One matrix product over all voxels would add float32 terms one by one and lose half a per cent of a soft volume of
-    10^7 voxels: multiply block by block, then add the blocks pairwise, which `sum` does.
-    """
-    missing = -x.shape[-1] % BLOCK
-    x = torch.nn.functional.pad(x, (0, missing)) if missing else x
-    return x.view(*x.shape[:-1], -1, BLOCK)
 
 
 def _quotient(sums: Tensor) -> Tensor:
