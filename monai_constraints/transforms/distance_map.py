@@ -41,7 +41,7 @@ class SignedDistanceMapd(ToDistanced):
         KeyError: the sample lacks the label or `spacing_key`.
         ValueError: soft or unexpected values, too few channels, no voxel size, or one that does not fit the label.
 
-    Source: distances from the edt package; where they are installed, from OpenCV for slices with square pixels, and from
+    Source: distances from the edt package; where they are installed, from OpenCV for slices of square pixels, and from
     cuCIM for a label on a GPU.
 
     Example:
