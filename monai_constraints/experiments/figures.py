@@ -155,7 +155,9 @@ def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | 
     if not cases:
         return None
     cases = list(dict.fromkeys([cases[0], cases[len(cases) // 2], cases[-1]]))
-    figure = Figure(figsize=(2.7 * (len(columns) + 1) + 0.6, 2.9 * len(cases) + 1.8), layout="constrained")
+    heads = [textwrap.fill(head, 17) for head in ("ground truth", *(label for label, _ in columns.values()))]
+    height = 2.9 * len(cases) + 1.9 + 0.3 * max(head.count("\n") + 1 for head in heads)
+    figure = Figure(figsize=(2.7 * (len(columns) + 1) + 0.6, height), layout="constrained")
     grid = figure.subplots(len(cases), len(columns) + 1, squeeze=False)
     for row, case in zip(grid, cases):
         planes = columns[judge][1]
@@ -169,9 +171,8 @@ def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | 
                 axes.set_xlabel(f"Dice {dice[name][case]:.2f}" if case in dice[name] else "", fontsize=14)
             axes.set(**limits)
         row[0].set_ylabel(case.replace("_", "\n", 1), fontsize=14)
-    heads = ["ground truth", *(label for label, _ in columns.values())]
     for axes, head in zip(grid[0], heads):
-        axes.set_title(textwrap.fill(head, 17), fontsize=15)
+        axes.set_title(head, fontsize=15)
     handles = [Line2D([], [], color=TRUTH, linewidth=4, label="ground truth")]
     handles += [Line2D([], [], color=PREDICTION, linewidth=4, label="prediction")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=16)
