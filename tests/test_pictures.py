@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from matplotlib.image import imread
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
@@ -160,6 +160,22 @@ def test_examples_of_the_last_validation_are_drawn_by_the_trainer(tmp_path: Path
     trainer.run([0, 1], max_epochs=1)
     assert len(examples._kept) == 2
     picture(tmp_path / "examples.png")
+
+
+def test_examples_shows_the_modality_asked_for(tmp_path: Path) -> None:
+    label = torch.zeros(1, H, W, dtype=torch.long)
+    label[0, :3] = 1
+    image = torch.stack([torch.full((H, W), float(c)) for c in range(3)])
+    engine = Engine(lambda e, b: [{"image": image, "label": label, "pred": label}])
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda e: setattr(e.state, "batch", [{"case": "a"}]))
+    for channel in (0, 2):
+        examples = Examples(tmp_path, image_channel=channel)
+        examples.attach(engine)
+        engine.run([0])
+        assert (examples._kept[0]["image"] == channel).all()
+    Examples(tmp_path, image_channel=3).attach(engine)
+    with pytest.raises(ValueError, match="image_channel=3, but the image has 3 channels; choose 0 to 2"):
+        engine.run([0])
 
 
 def test_examples_wants_decollated_output(tmp_path: Path) -> None:

@@ -150,6 +150,24 @@ def test_slices_become_volumes(axis: int, hot: bool, tmp_path: Path) -> None:
         np.testing.assert_array_equal(planes[f"image/{name}"] - 10 * z, truth.take(z, axis))
 
 
+def test_the_picture_is_of_the_modality_asked_for(tmp_path: Path) -> None:
+    volumes = cases()
+    pairs = [
+        (out | {"image": torch.cat([out["image"], -out["image"]])}, item)
+        for out, item in samples(volumes, axis=-1, hot=True)
+    ]
+    for channel, sign in ((0, 1), (1, -1)):
+        engine, batches = evaluator(pairs)
+        VolumeMetrics(tmp_path, class_names=["one", "two"], image_channel=channel).attach(engine)
+        engine.run(batches)
+        planes = np.load(tmp_path / "predictions.npz")
+        for name, (_, truth) in volumes.items():
+            np.testing.assert_array_equal(sign * planes[f"image/{name}"] % 10, planes[f"label/{name}"])
+    VolumeMetrics(tmp_path, class_names=["one", "two"], image_channel=2).attach(engine)
+    with pytest.raises(ValueError, match="image_channel=2, but the image has 2 channels"):
+        engine.run(batches)
+
+
 def test_slices_left_out_are_gaps(tmp_path: Path) -> None:
     truth = np.zeros((H, W, 9), np.uint8)
     truth[2:5, 2:5, 2] = 1

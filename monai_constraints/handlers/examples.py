@@ -23,7 +23,16 @@ from torch import Tensor
 from monai_constraints.handlers.atomic import replacing
 from monai_constraints.handlers.curves import COLOURS
 
-__all__ = ["PREDICTION", "TRUTH", "Examples", "class_map", "draw_contours", "draw_image", "plot_examples"]
+__all__ = [
+    "PREDICTION",
+    "TRUTH",
+    "Examples",
+    "class_map",
+    "draw_contours",
+    "draw_image",
+    "plot_examples",
+    "shown_channel",
+]
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"
 _UNKNOWN = 255
@@ -138,14 +147,20 @@ class Examples:
         output_dir: the folder.
         evaluator: the engine that validates; None when ``attach`` is called with the evaluator itself.
         count: how many of the worst, and how many of the best.
+        image_channel: the modality to show.
+
+    Raises:
+        ValueError: for count < 1; when validating, where the image has no such channel.
     """
 
-    def __init__(self, output_dir: str | Path, *, evaluator: Engine | None = None, count: int = 3) -> None:
+    def __init__(
+        self, output_dir: str | Path, *, evaluator: Engine | None = None, count: int = 3, image_channel: int = 0
+    ) -> None:
         if count < 1:
             raise ValueError(f"Examples: count must be 1 or more, got {count}.")
         self.output_dir = Path(output_dir)
         self.evaluator = evaluator
-        self.count = count
+        self.count, self.image_channel = count, image_channel
         self._kept: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -178,7 +193,8 @@ class Examples:
             full = len(self._kept) == 2 * self.count
             if full and self._kept[self.count - 1]["dice"] <= dice <= self._kept[self.count]["dice"]:
                 continue
-            arrays = {"image": out[CommonKeys.IMAGE][:1], "label": label[None], "prediction": predicted[None]}
+            image = shown_channel(out[CommonKeys.IMAGE], self.image_channel)
+            arrays = {"image": image[None], "label": label[None], "prediction": predicted[None]}
             if "weak" in given:
                 arrays["weak"] = given["weak"]
             sample = {name: array.detach().cpu().numpy() for name, array in arrays.items()}
@@ -191,6 +207,14 @@ class Examples:
     def _draw(self, engine: Engine) -> None:
         if self._kept:
             plot_examples(self._kept, self.output_dir / "examples.png", title="Worst and best cases")
+
+
+def shown_channel(image: Tensor, channel: int) -> Tensor:
+    """One channel (*S) of an image (C, *S)."""
+    n = len(image)
+    if not 0 <= channel < n:
+        raise ValueError(f"image_channel={channel}, but the image has {n} channels; choose 0 to {n - 1}")
+    return image[channel]
 
 
 def class_map(tensor: Tensor) -> Tensor:

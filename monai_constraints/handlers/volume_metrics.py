@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
 from monai_constraints.handlers.atomic import replacing
-from monai_constraints.handlers.examples import class_map
+from monai_constraints.handlers.examples import class_map, shown_channel
 from monai_constraints.metrics.volume import dice_of_masks, hausdorff95
 
 __all__ = ["VolumeMetrics"]
@@ -62,11 +62,12 @@ class VolumeMetrics:
         spacing_key: the item's entry with the voxel size of the file in mm, one number an axis. Where an item has
             none, `hd95` is empty: millimetres are not guessed. None: of images without millimetres.
         slice_axis: the axis of the volume that was cut in slices.
+        image_channel: the modality in `predictions.npz`.
 
     Raises:
         KeyError: when validating, if a sample has no `case`.
         TypeError: when validating, if the output is not a list of samples.
-        ValueError: when validating, for a class without a name.
+        ValueError: when validating, for a class without a name, or an image without that channel.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class VolumeMetrics:
         zoom: Sequence[float] = (1, 1, 1),
         spacing_key: str | None = "spacing",
         slice_axis: int = -1,
+        image_channel: int = 0,
     ) -> None:
         if isinstance(class_names, str) or not class_names:
             raise ValueError(f"VolumeMetrics: class_names={class_names!r}, expected a list of one name or more.")
@@ -86,7 +88,7 @@ class VolumeMetrics:
         self.class_names = tuple(class_names)
         self.zoom = tuple(float(factor) for factor in zoom)
         self.spacing_key = spacing_key
-        self.slice_axis = slice_axis
+        self.slice_axis, self.image_channel = slice_axis, image_channel
         self._validated = False
         self._pieces: dict[str, dict[int, _Piece]] = {}
         self._items: dict[str, tuple[str, tuple[float, ...] | None]] = {}  # patient and spacing of each case
@@ -140,7 +142,7 @@ class VolumeMetrics:
         voxels = int((truth > 0).sum())
         if case in self._shown and self._shown[case].voxels >= voxels:
             return
-        plane = torch.as_tensor(image[0]).as_subclass(torch.Tensor)
+        plane = torch.as_tensor(shown_channel(image, self.image_channel)).as_subclass(torch.Tensor)
         if plane.ndim == 3:
             plane = plane.select(self.slice_axis, number)
         self._shown[case] = _Shown(voxels, number, plane.to("cpu", torch.float16).numpy())
