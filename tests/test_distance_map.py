@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from monai.data import MetaTensor
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.losses import BoundaryLoss
 from scipy import ndimage
 
@@ -207,6 +207,15 @@ def test_square_pixels_equal_brute_force_too(mask: np.ndarray, size: float) -> N
     pytest.importorskip("cv2", reason="the faster transform needs opencv-python-headless")
     spacing = [size, size * (1 + 1e-8)]  # what an affine in float32 makes of a square
     np.testing.assert_allclose(phi(mask[None], spacing=spacing)[0], brute(mask, spacing), rtol=2e-6, atol=1e-5)
+
+
+def test_workers_of_a_loader_are_not_blocked_by_what_their_parent_did() -> None:
+    mask = torch.from_numpy(blob(256, 256)[None]).byte()
+    transform = SignedDistanceMapd(classes=[1], spacing="voxel", threads=2)
+    here = transform({"label": mask})["distance"]
+    loader = DataLoader(Dataset([{"label": mask}] * 4, transform), batch_size=2, num_workers=2, timeout=60)
+    for batch in loader:
+        torch.testing.assert_close(batch["distance"], here.expand(2, -1, -1, -1), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("share", [5, 70, 97])

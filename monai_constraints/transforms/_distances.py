@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Union
 
@@ -27,7 +28,8 @@ def crossing_distance(
     """Distance of each voxel to the nearest one on the other side of the boundary; None where there is no boundary.
 
     One pass over two labels, inside and outside, gives what two transforms of the mask and of its complement do. In a
-    plane of square pixels OpenCV's exact transform, where it is installed, takes half the time.
+    plane of square pixels OpenCV's exact transform, where it is installed, takes half the time; not in the processes
+    of a DataLoader's workers, which it may block.
 
     Args:
         mask: bool (*S), 2 or 3 axes.
@@ -44,7 +46,9 @@ def crossing_distance(
         both = torch.from_numpy(np.stack([mask, ~mask])).to(device)
         return torch.as_tensor(distance_transform_edt(both, sampling=list(spacing))).sum(0).float().cpu().numpy()
     threads = threads or torch.get_num_threads()
-    if HAS_OPENCV and mask.ndim == 2 and math.isclose(*spacing, rel_tol=1e-6):
+    # In a forked worker OpenCV can wait for ever for threads that only its parent has.
+    alone = multiprocessing.parent_process() is None
+    if HAS_OPENCV and alone and mask.ndim == 2 and math.isclose(*spacing, rel_tol=1e-6):
         return _square_pixels(mask, spacing[0], threads)
     labels = np.add(mask.view(np.uint8), np.uint8(1), order="C")
     return edt.edt(labels, anisotropy=tuple(spacing), parallel=threads)
@@ -52,7 +56,7 @@ def crossing_distance(
 
 def _square_pixels(mask: np.ndarray, size: float, threads: int) -> np.ndarray:
     before = cv2.getNumThreads()
-    cv2.setNumThreads(threads)  # with 1, no pool of threads that a DataLoader's forked worker could wait for
+    cv2.setNumThreads(threads)
     try:
         larger = np.ascontiguousarray(mask).view(np.uint8)
         smaller = 1 - larger
