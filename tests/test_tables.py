@@ -275,6 +275,31 @@ def test_another_configuration_is_named(tmp_path: Path, caplog: pytest.LogCaptur
     assert "made with another" not in (out / "table.md").read_text(encoding="utf-8")
 
 
+def test_the_same_data_by_another_path_is_the_same_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "work").mkdir()
+    table = read_table(write(tmp_path / "t.yaml", contents()))
+    (run,) = make_plan(
+        table, table.protocols["p"], tmp_path, rows=["full"], seeds=[0], extra={"dataset_dir": str(tmp_path / "data")}
+    )
+    run.folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for before, directory, changed in (("data", ".", []), ("../data", "work", []), ("../data", ".", ["dataset_dir"])):
+        record = {"config": {**run.config, "dataset_dir": before}, "directory": str(tmp_path / directory)}
+        (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+        assert changed_keys(run) == changed
+
+
+def test_a_picture_without_runs_goes(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a", ["0.5", "0.6"])
+    write_report([Group("a", "A", folders=[folder])], tmp_path / "out", Heading(title="T"))
+    assert (tmp_path / "out" / "curves.png").is_file()
+    write_report([Group("a", "A")], tmp_path / "out", Heading(title="T"))
+    assert not (tmp_path / "out" / "curves.png").exists()
+
+
 def test_wrong_arguments_end_with_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "t.yaml", contents(serial=True))
     words = [str(path), "--out", str(tmp_path / "out")]

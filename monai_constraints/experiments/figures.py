@@ -22,7 +22,7 @@ Runs = Mapping[str, Sequence[Measured]]
 
 
 def draw_figures(groups: Sequence[Group], measured: Runs, out: Path, *, reference: str = "") -> list[str]:
-    """Draw what there is data for, and name the pictures: curves, satisfaction, patients, panel (.png).
+    """Draw what there is data for, and name the pictures: curves, satisfaction, patients, panel (.png); remove others.
 
     Args:
         groups: the rows; those without a finished run are left out, and keep their colour unless they are pending.
@@ -40,7 +40,9 @@ def draw_figures(groups: Sequence[Group], measured: Runs, out: Path, *, referenc
         "panel.png": _panel(groups, measured, reference),
     }
     for name, figure in figures.items():
-        if figure is not None:
+        if figure is None:
+            (out / name).unlink(missing_ok=True)  # an earlier report's, of runs that count no longer
+        else:
             with replacing(out / name) as temporary:
                 figure.savefig(temporary, format="png", dpi=100)
     return [name for name, figure in figures.items() if figure is not None]

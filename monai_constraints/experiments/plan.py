@@ -142,5 +142,13 @@ def changed_keys(run: Run, *, ignore: Sequence[str] = ()) -> list[str]:
     if not record:
         return []
     before, now = record.get("config", {}), json.loads(json.dumps(run.config))
-    keys = dict.fromkeys([*now, *before])
-    return [key for key in keys if key not in ignore and before.get(key) != now.get(key)]
+    differing = [key for key in dict.fromkeys([*now, *before]) if before.get(key) != now.get(key)]
+    there = record.get("directory", ".")
+    return [key for key in differing if key not in ignore and not _same_path(before.get(key), there, now.get(key))]
+
+
+def _same_path(before: Any, there: str, now: Any) -> bool:
+    """Whether two options name one file or folder, each from where its command was typed."""
+    if not isinstance(before, str) or not isinstance(now, str) or not os.path.exists(now):
+        return False
+    return os.path.realpath(os.path.join(there, before)) == os.path.realpath(now)

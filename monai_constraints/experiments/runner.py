@@ -148,7 +148,7 @@ def _start(run: Run, slot: int, workers: int, gpus: Sequence[str], base: Mapping
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     threads = environment["OMP_NUM_THREADS"]
     record = {"status": "running", "command": run.command, "start": _now(), "threads": threads, **base}
-    record["config"] = run.config
+    record |= {"config": run.config, "directory": os.getcwd()}
     _write(run, record)
     parent = os.getpid()
     with open(run.folder / "log.txt", "ab") as log:

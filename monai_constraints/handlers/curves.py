@@ -85,7 +85,7 @@ def draw_panel(
         axes.set_yscale("log")
     elif title.startswith(("Dice", "Constraints satisfied", "Constraint stability")):
         axes.set_ylim(0, 1.02)
-    ends: list[tuple[float, str, str]] = []
+    ends: list[tuple[float, str, str, str]] = []
     for name, (epochs, line) in lines.items():
         there = np.isfinite(line)
         colour, style = line_style(list(order or lines).index(name))
@@ -100,7 +100,7 @@ def draw_panel(
             point = (epochs[best], line[best])
             axes.scatter(*point, s=350, marker="*", color=colour, edgecolors="white", zorder=5)
             text = f"{name}\nbest {line[best]:.3f} (epoch {epochs[best]:.0f})"
-        ends.append((float(line[there][-1]), text, colour))
+        ends.append((float(line[there][-1]), text, colour, style))
     axes.set_title(title, fontsize=20, loc="left")
     axes.set_xlabel("epoch", fontsize=17)
     axes.tick_params(labelsize=15)
@@ -116,13 +116,13 @@ def line_style(i: int) -> tuple[str, str]:
     return COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
 
 
-def _label(axes: Axes, ends: list[tuple[float, str, str]], line_height: float) -> None:
-    """Write each line's name at its end, pushed apart so that none covers another."""
+def _label(axes: Axes, ends: list[tuple[float, str, str, str]], line_height: float) -> None:
+    """Write each line's name at its end, pushed apart so that none covers another, behind a piece of the line."""
     axes.set_ylim(axes.get_ylim())  # labels stand in fractions of the axis: freeze it
     to_fraction = axes.transData + axes.transAxes.inverted()
     ends = sorted(ends)
-    heights = [line_height * (1 + text.count("\n")) for _, text, _ in ends]
-    at = [float(to_fraction.transform((1.0, value))[1]) for value, _, _ in ends]
+    heights = [line_height * (1 + text.count("\n")) for _, text, _, _ in ends]
+    at = [float(to_fraction.transform((1.0, value))[1]) for value, *_ in ends]
     floor, ceiling = -1.0, 1.04
     for i, height in enumerate(heights):  # up from the lowest, then down from the top if that overflowed
         at[i] = max(at[i], floor + height / 2)
@@ -130,8 +130,13 @@ def _label(axes: Axes, ends: list[tuple[float, str, str]], line_height: float) -
     for i in reversed(range(len(at))):
         at[i] = min(at[i], ceiling - heights[i] / 2)
         ceiling = at[i] - heights[i] / 2
-    for fraction, (_, text, colour) in zip(at, ends):
-        axes.text(1.02, fraction, text, transform=axes.transAxes, color=colour, fontsize=15, va="center")
+    for fraction, (_, text, colour, style) in zip(at, ends):
+        # Dashes tell apart two lines of one colour; three of them fit in here.
+        axes.plot(
+            [1.015, 1.06], [fraction] * 2, style, color=colour, linewidth=2.5, transform=axes.transAxes, clip_on=False,
+            scalex=False, scaley=False,
+        )  # fmt: skip
+        axes.text(1.075, fraction, text, transform=axes.transAxes, color=colour, fontsize=15, va="center")
 
 
 class Curves:
