@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import loops
 import pytest
 import torch
@@ -144,6 +147,20 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         WeightedSum({"a": Term(spy, "x")})(logits, {"x": torch.ones(())})
     assert spy.input.dtype == torch.float32 and not spy.autocast
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, about what it traces
+@pytest.mark.parametrize("names", [["ce"], ["ce", "size", "light"]])
+def test_compiled_it_is_the_same(names: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    loss, targets = WeightedSum({name: terms()[name] for name in names}), batch()
+    logits = torch.randn(SHAPE, requires_grad=True)
+    (expected,) = torch.autograd.grad(loss(logits, targets), logits)
+    last = dict(loss.last)
+    (gradient,) = torch.autograd.grad(torch.compile(loss, fullgraph=True)(logits, targets), logits)
+    torch.testing.assert_close(gradient, expected)
+    torch.testing.assert_close(loss.last, last)
 
 
 def test_errors() -> None:

@@ -79,7 +79,7 @@ class WeightedSum(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             probabilities = self.activation(logits)
             self._warn_of_collapse(probabilities.shape[1])
-            total = probabilities.new_zeros(())
+            total: Tensor | None = None
             for name, term in self.terms.items():
                 weight = self.weights[name]
                 arguments = {argument: targets[key] for argument, key in term.arguments.items()}
@@ -87,7 +87,9 @@ class WeightedSum(nn.Module):
                     value = term.loss(probabilities, targets[term.target], **arguments)
                 self.last[name] = value.detach()
                 if weight != 0:
-                    total = torch.add(total, value, alpha=weight)
+                    # Not from a zero on: torch.compile lost the gradient of 0 + value beside the detached value.
+                    total = value * weight if total is None else torch.add(total, value, alpha=weight)
+            total = probabilities.new_zeros(()) if total is None else total
         # Without any active term the gradient is zero, not missing.
         return total if total.requires_grad or not logits.requires_grad else total + 0 * logits.float().sum()
 
