@@ -4,7 +4,7 @@
    so that whatever else the machine does falls on both.
 2. The loss on 10,000 constraints over the same loss on 2, and over a Python loop with one constraint at a time.
 
-    python benchmarks/constraint_cost.py [--steps 60] [--threads 2]
+    python benchmarks/constraint_cost.py [--steps 60] [--threads 2] [--compile]
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Projections(Statistic):
         return sums
 
 
-def training_steps(batch: int, size: int, rounds: int) -> None:
+def training_steps(batch: int, size: int, rounds: int, *, compiled: bool) -> None:
     network = BasicUNet(2, 1, 2, features=(16, 16, 32, 64, 128, 16), norm="batch", upsample="nontrainable")
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.rand(batch, 1, size, size)
@@ -63,7 +63,9 @@ def training_steps(batch: int, size: int, rounds: int) -> None:
         "centroid": Term(ConstraintLoss(Centroid(classes=[1]), barrier), "centroid_bounds", weight=0.01),
     }
 
-    def step(loss: WeightedSum) -> Callable[[], object]:
+    def step(terms: dict[str, Term]) -> Callable[[], object]:
+        loss = WeightedSum(terms)
+        loss = torch.compile(loss) if compiled else loss  # type: ignore[assignment]
         optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
 
         def once() -> None:
@@ -73,7 +75,7 @@ def training_steps(batch: int, size: int, rounds: int) -> None:
 
         return once
 
-    calls = {"ce": step(WeightedSum(ce)), "constrained": step(WeightedSum(constrained))}
+    calls = {"ce": step(ce), "constrained": step(constrained)}
     times = take_turns(calls, rounds, clock=step_clock() if torch.get_num_threads() == 1 else time.perf_counter)
     print(  # noqa: T201 - a benchmark's result
         f"step, U-Net, batch {batch} x {size} x {size}: {statistics.median(times['ce']):.4f} s with cross-entropy;"
@@ -120,11 +122,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ratios of time within one run.")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="torch.compile of the loss, in both steps")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     for batch, size in ((4, 64), (4, 128), (4, 256)):
-        training_steps(batch, size, arguments.steps)
+        training_steps(batch, size, arguments.steps, compiled=arguments.compile)
     many_constraints(arguments.steps)
 
 
