@@ -77,6 +77,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
             wait_until(lambda: (broken / new).exists(), process, logs[2], pause=0)
             process.kill()
             assert process.wait() == -signal.SIGKILL
+        (broken / ".metrics.csv.1.tmp").touch()  # as if killed there too
         with started(again, logs[3]) as process:
             finish(process, logs[3])
         finish(straight, logs[0])

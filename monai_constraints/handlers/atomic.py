@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_stray(path: Path) -> None:
-    """Remove the temporary files that killed processes left beside ``path``."""
-    for stray in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+def remove_stray(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in ``folder``, of whatever handler."""
+    for stray in folder.glob(".*.[0-9]*.tmp"):
         stray.unlink(missing_ok=True)
