@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,12 @@ __all__ = ["remove_stray", "replacing"]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; what was written there becomes ``path`` when the block ends well."""
+    """A temporary path beside ``path``; what was written there becomes ``path`` when the block ends well.
+
+    One process at a time writes a file: what others left half written beside it goes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stray(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -24,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_stray(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in ``folder``, of whatever handler."""
-    for stray in folder.glob(".*.[0-9]*.tmp"):
+def remove_stray(path: Path) -> None:
+    """Remove the temporary files that killed processes left beside ``path``."""
+    for stray in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         stray.unlink(missing_ok=True)

@@ -65,7 +65,7 @@ class Resume:
 
     def _start(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
-            remove_stray(self.path.parent)
+            remove_stray(self.path)
         if not self.resume:
             return
         if self.path.is_file():
