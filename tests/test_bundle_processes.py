@@ -13,9 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import pytest
 import torch
 from bundle_data import BUNDLES, MAKE, configs, make_acdc, read_csv, run, settings
+from torch.nn.parallel import DistributedDataParallel
+
+from monai_constraints.engines import end_processes
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
@@ -129,3 +133,24 @@ def compare(folder: Path, row: dict[str, str]) -> None:
     metrics = dict(line.split(",") for line in (folder / "metrics.csv").read_text().splitlines())
     for name in ("dice", "size_satisfied", "size_violation") if "val_size_satisfied" in row else ("dice",):
         assert float(metrics[name]) == pytest.approx(float(row[f"val_{name}"]), rel=1e-5), name
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
+def test_the_end_leaves_no_thread_of_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that frees a tensor while the interpreter ends aborts the process: in one of six runs, before."""
+
+    def threads() -> list[str]:
+        return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
+
+    world = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}
+    for name, value in world.items():
+        monkeypatch.setenv(name, str(value))
+    before = threads()
+    idist.initialize("gloo")
+    network = DistributedDataParallel(torch.nn.Linear(2, 2))
+    network(torch.ones(1, 2)).sum().backward()
+    assert len(threads()) > len(before)
+    end_processes(network)
+    assert threads() == before and idist.backend() is None
+    assert network.module(torch.ones(1, 2)).shape == (1, 2)
+    end_processes(network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .autocast_inferer import AutocastInferer
+from .end_processes import end_processes
 from .prepare_targets import PrepareTargets
 
-__all__ = ["AutocastInferer", "PrepareTargets"]
+__all__ = ["AutocastInferer", "PrepareTargets", "end_processes"]
