@@ -126,6 +126,20 @@ def test_the_mean_of_samples_weighs_them_equally() -> None:
     assert nothing.item() == 0
 
 
+def test_a_labelled_voxel_weighs_the_same_in_every_batch() -> None:
+    logits, target = torch.randn(3, 3, 5, 6), torch.randint(0, 3, (3, 1, 5, 6))
+    target[1].fill_(255)[0, 2, 3] = 1
+    target[2] = 255
+    loss = PartialCrossEntropy(softmax=True, reduction="voxel")
+    expected = 0.0
+    for i, _, row, column in (target != 255).nonzero():
+        expected -= logits[i, :, row, column].log_softmax(0)[target[i, 0, row, column]].item() / (3 * 5 * 6)
+    assert loss(logits, target).item() == pytest.approx(expected, rel=1e-5)
+    assert loss(logits[2:], target[2:]).item() == 0
+    full = PartialCrossEntropy(softmax=True)(logits[:1], target[:1])
+    torch.testing.assert_close(loss(logits[:1], target[:1]), full)
+
+
 def test_half_precision_and_metatensors() -> None:
     logits, target = torch.randn(2, 4, 5, 6), target_for((2, 4, 5, 6))
     loss = PartialCrossEntropy(softmax=True)
@@ -147,5 +161,5 @@ def test_errors_name_the_shapes() -> None:
         loss(logits, torch.zeros(3, 1, 5, 6))
     with pytest.raises(ValueError, match=r"classes=\[1, 255\] must be a list without ignore=255"):
         PartialCrossEntropy(classes=[1, 255])
-    with pytest.raises(ValueError, match="reduction='average'; choose mean, sample, sum or none"):
+    with pytest.raises(ValueError, match="reduction='average'; choose mean, voxel, sample, sum or none"):
         PartialCrossEntropy(reduction="average")  # type: ignore[arg-type]

@@ -26,8 +26,10 @@ class PartialCrossEntropy(nn.Module):
         ignore: the value of unknown voxels.
         softmax, sigmoid, temperature: what turns the input into probabilities; one sigmoid channel is the foreground.
         reduction: "mean" over the labelled voxels of the whole batch, 0 (with zero gradient) where there are none;
-            "sample", the mean of the samples' own means, so that a fully labelled one doesn't drown the points of
-            another (hybrid training; the thesis's batch is one image); "sum"; "none" for (B, 1, *S).
+            "voxel", the sum over all voxels of the batch, labelled or not, so that a labelled voxel weighs the same
+            wherever it is (hybrid training: elsewhere the few points of one sample outweigh the full label of
+            another, and the structure comes out too large); "sample", the mean of the samples' own means, as batches
+            of one image in the thesis; "sum"; "none" for (B, 1, *S).
 
     Shapes: input (B, C, *S), target (B, 1, *S) integer.
 
@@ -43,11 +45,11 @@ class PartialCrossEntropy(nn.Module):
         softmax: bool = False,
         sigmoid: bool = False,
         temperature: float = 1.0,
-        reduction: Literal["mean", "sample", "sum", "none"] = "mean",
+        reduction: Literal["mean", "voxel", "sample", "sum", "none"] = "mean",
     ) -> None:
         super().__init__()
-        if reduction not in ("mean", "sample", "sum", "none"):
-            raise ValueError(f"PartialCrossEntropy: reduction={reduction!r}; choose mean, sample, sum or none")
+        if reduction not in ("mean", "voxel", "sample", "sum", "none"):
+            raise ValueError(f"PartialCrossEntropy: reduction={reduction!r}; choose mean, voxel, sample, sum or none")
         self.activation = Activation("PartialCrossEntropy", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
         self.classes = listed_classes(classes, ignore, "PartialCrossEntropy")
         self.ignore, self.reduction = ignore, reduction
@@ -70,4 +72,6 @@ class PartialCrossEntropy(nn.Module):
             if self.reduction == "sample":
                 counts = known.flatten(1).sum(1)
                 return (loss.flatten(1).sum(1) / counts.clamp_min(1)).sum() / (counts > 0).sum().clamp_min(1)
+            if self.reduction == "voxel":
+                return loss.mean()
             return loss.sum() / known.sum().clamp_min(1) if self.reduction == "mean" else loss.sum()
