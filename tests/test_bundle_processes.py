@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +137,15 @@ def compare(folder: Path, row: dict[str, str]) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
 def test_the_end_leaves_no_thread_of_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that frees a tensor while the interpreter ends aborts the process: in one of six runs, before."""
+    """One that frees a tensor while the interpreter ends aborts the process, at times."""
 
-    def threads() -> list[str]:
-        return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
+    def threads() -> set[str]:
+        found = set()
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(OSError):  # one that ends meanwhile
+                if "gloo" in (task / "comm").read_text():
+                    found.add(task.name)
+        return found
 
     world = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}
     for name, value in world.items():
@@ -149,8 +154,11 @@ def test_the_end_leaves_no_thread_of_gloo(monkeypatch: pytest.MonkeyPatch) -> No
     idist.initialize("gloo")
     network = DistributedDataParallel(torch.nn.Linear(2, 2))
     network(torch.ones(1, 2)).sum().backward()
-    assert len(threads()) > len(before)
+    assert threads() - before
     end_processes(network)
-    assert threads() == before and idist.backend() is None
+    end = time.monotonic() + 10  # the kernel lists a joined thread for a moment
+    while threads() - before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not threads() - before and idist.backend() is None
     assert network.module(torch.ones(1, 2)).shape == (1, 2)
     end_processes(network)
