@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .autocast_inferer import AutocastInferer
+from .autocast_inferer import AutocastInferer, fast_bfloat16
 from .end_processes import end_processes
 from .prepare_targets import PrepareTargets
 
-__all__ = ["AutocastInferer", "PrepareTargets", "end_processes"]
+__all__ = ["AutocastInferer", "PrepareTargets", "end_processes", "fast_bfloat16"]
