@@ -297,6 +297,15 @@ def test_volumes_are_read_once(bundle: str, folders: dict[str, dict[str, Any]]) 
         assert volumes[0]["image"] is volumes[0]["image"], part
 
 
+@pytest.mark.parametrize("bundle", ["acdc", "acdc_lv", "vertebral_bodies"])
+def test_prepared_slices_stay_on_the_device(bundle: str, folders: dict[str, dict[str, Any]]) -> None:
+    parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, "train")))
+    parser.update({**settings(bundle), **folders[bundle], "data_device": "meta"})
+    for part, target in {"train": "weak", "validate": "label"}.items():
+        batch = next(iter(parser.get_parsed_content(f"{part}#dataloader")))
+        assert {batch[key].device.type for key in ("image", target, "size_bounds")} == {"meta"}, part
+
+
 @pytest.mark.parametrize("bundle", ["isles", "wmh"])
 def test_threads_load_all_modalities(bundle: str, folders: dict[str, dict[str, Any]]) -> None:
     """MONAI 1.6's reader remembers the files of the last item that any thread gave it, and drops channels if that was
