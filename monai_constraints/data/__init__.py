@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .checks import check_cases, check_model, check_output_dir
 from .circles import TwoCircles
-from .datalist import choose_patients, read_datalist, write_datalist
+from .datalist import choose_cases, read_datalist, write_datalist
 from .samplers import GroupBatchSampler, epoch_sampler
 from .slices import SliceDataset
 
@@ -19,7 +19,7 @@ __all__ = [
     "check_cases",
     "check_model",
     "check_output_dir",
-    "choose_patients",
+    "choose_cases",
     "epoch_sampler",
     "read_datalist",
     "write_datalist",

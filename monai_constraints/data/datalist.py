@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["choose_patients", "read_datalist", "write_datalist"]
+__all__ = ["choose_cases", "read_datalist", "write_datalist"]
 
 
 def write_datalist(datalist: dict[str, list[dict[str, Any]]], path: str | os.PathLike[str]) -> None:
@@ -82,22 +83,32 @@ def read_datalist(
     ]
 
 
-def choose_patients(items: Sequence[dict[str, Any]], count: int | None) -> list[dict[str, Any]]:
-    """The items of `count` patients, evenly spaced in the order of the list (ACDC's is by disease); None: all.
+def choose_cases(items: Sequence[dict[str, Any]], count: int | None, by: str = "patient") -> list[dict[str, Any]]:
+    """The cases of `count` patients, or `count` cases; the same ones every time, whatever the seed.
+
+    Patients are evenly spaced in the order of the list (ACDC's is by disease). Evenly spaced cases could all be of
+    one heart phase, so these are drawn at random, the fewer always among the more.
 
     Args:
-        items: with a "patient" each, or a "case".
-        count: the same patients every time, whatever the seed.
+        items: the cases of a datalist, with a "patient" each, or else a "case".
+        count: how many; None: all.
+        by: what is counted, "patient" with all cases of each, or "case".
 
     Raises:
-        ValueError: `count` is below 1 or above the number of patients.
+        ValueError: `by` is neither, or `count` is below 1 or above the number of them.
     """
+    if by not in ("patient", "case"):
+        raise ValueError(f"choose_cases: by is {by!r}; pass 'patient' or 'case'")
     if count is None:
         return list(items)
+    if by == "case":
+        if not 1 <= count <= len(items):
+            raise ValueError(f"choose_cases: count is {count}, the list has {len(items)} cases; pass 1 to that")
+        return [items[i] for i in sorted(random.Random(0).sample(range(len(items)), len(items))[:count])]
     owners = [item.get("patient", item.get("case", position)) for position, item in enumerate(items)]
     patients = list(dict.fromkeys(owners))
     if not 1 <= count <= len(patients):
-        raise ValueError(f"choose_patients: count is {count}, the list has {len(patients)} patients; pass 1 to that")
+        raise ValueError(f"choose_cases: count is {count}, the list has {len(patients)} patients; pass 1 to that")
     chosen = {patients[(2 * i + 1) * len(patients) // (2 * count)] for i in range(count)}
     return [item for item, owner in zip(items, owners) if owner in chosen]
 
