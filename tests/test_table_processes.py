@@ -16,6 +16,7 @@ import pytest
 from bundle_data import BUNDLES, TINY, make_acdc, read_csv
 from test_tables import PICTURES, contents, write
 
+from monai_constraints.engines import fast_bfloat16
 from monai_constraints.experiments import table as command
 from monai_constraints.experiments.runner import locked
 
@@ -122,6 +123,8 @@ def test_a_table_is_killed_and_resumed_and_shows_a_row_that_failed(
     assert {path.name for path in out.iterdir() if path.suffix == ".png"} == PICTURES
     record = json.loads((runs["full"] / "run.json").read_text())
     assert record["status"] == "done" and record["machine"]["cores"] >= 1 and "torch" in record["versions"]
+    precision = "bfloat16" if fast_bfloat16("cpu") else "float32"
+    assert record["machine"]["gpus"] or f"no GPU, {precision}; python" in text
     assert f"on the command line: `--dataset_dir {acdc} --learning_rate 0.01`" in text
     assert record["command"] in text and f"--dataset_dir {acdc}" in record["command"]
 

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from monai_constraints.engines import fast_bfloat16
+
 __all__ = ["cores", "describe"]
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "monai-constraints")
@@ -29,7 +31,7 @@ def describe(repository: Path) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
-    machine = {"cpu": _cpu(), "cores": cores(), "gpus": gpus}
+    machine = {"cpu": _cpu(), "cores": cores(), "gpus": gpus, "cpu_bfloat16": fast_bfloat16("cpu")}
     commit = _output("git", "-C", str(repository), "describe", "--always", "--dirty", "--abbrev=12")
     return {"versions": versions, "machine": machine, "commit": commit or None}
 

@@ -90,6 +90,8 @@ def _made_with(records: Sequence[Mapping[str, object]]) -> list[str]:
         machine, versions = record.get("machine"), record.get("versions")
         if isinstance(machine, dict) and isinstance(versions, dict):
             gpus = ", ".join(dict.fromkeys(machine.get("gpus", []))) or "no GPU"
+            if gpus == "no GPU" and "cpu_bfloat16" in machine:  # what the bundles' mixed precision depends on there
+                gpus += ", bfloat16" if machine["cpu_bfloat16"] else ", float32"
             text = f"{machine.get('cpu')}, {machine.get('cores')} cores, {record.get('threads')} threads a run, {gpus}"
             text += "; " + ", ".join(f"{name} {version}" for name, version in versions.items())
             lines[f"Made on {str(record.get('start'))[:10]}: {text}; commit {record.get('commit')}."] = None
