@@ -137,12 +137,20 @@ def test_files_lost_after_the_last_epoch_are_written_again(trained: dict[str, di
     assert (out / "patients.csv").read_text() == patients
 
 
-@pytest.mark.parametrize("bundle", sorted(TINY_CPU))
-def test_cpu_overlay_trains_and_infers(bundle: str, folders: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+PROTOCOLS = [
+    (bundle, name) for bundle in sorted(TINY_CPU) for name in ("cpu", "gpu")
+    if (BUNDLES / bundle / "configs" / f"{name}.json").is_file()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bundle", "protocol"), PROTOCOLS)
+def test_protocol_trains_and_infers(
+    bundle: str, protocol: str, folders: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
     given = {"bundle_root": str(BUNDLES / bundle), **folders[bundle], **TINY_CPU[bundle], "progress": False}
     given |= {"max_epochs": 1, "val_interval": 1}
     row = "rows/ce_boundary" if (BUNDLES / bundle / "configs/rows/ce_boundary.json").is_file() else "rows/common"
-    files = {names[0]: configs(bundle, *names) for names in (("train", "cpu", row), ("inference", "cpu"))}
+    files = {names[0]: configs(bundle, *names) for names in (("train", protocol, row), ("inference", protocol))}
     out = str(tmp_path / "out")
     monai.bundle.run(config_file=files["train"], logging_file=False, output_dir=out, **given)  # type: ignore[arg-type]
     check_written(tmp_path / "out")
