@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .absent_annotation import AbsentAnnotatedd
 from .batch import BatchGamma, BatchSimilarity
 from .border_weight import BorderWeightd
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
@@ -14,6 +15,7 @@ from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
 __all__ = [
+    "AbsentAnnotatedd",
     "BatchGamma",
     "BatchSimilarity",
     "BorderWeightd",
