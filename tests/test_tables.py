@@ -227,6 +227,26 @@ def test_classes_have_columns_of_their_own(tmp_path: Path) -> None:
     assert "| Dice 3D rv |" in text
 
 
+def test_empty_slices_have_columns_where_there_are_any(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a", ["0.4", "0.5"], cases={"p1": 0.5})
+    text = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    lines = [f"{line},{cell}" for line, cell in zip(text, ["val_dice_present", "0.3", "0.7"])]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    head = "case,patient,class,dice,hd95,dice_2d,slices,absent,left_empty,missed"
+    for rows, expected in (
+        (["a,a,lv,0.5,3,0.5,8,3,2,1", "b,b,lv,0.5,3,0.5,7,2,2,0"], {"left_empty": 0.8, "missed": 0.1}),
+        (["a,a,lv,0.5,3,0.5,8,0,0,1"], {}),
+    ):
+        (folder / "patients.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+        numbers = measure(folder).numbers
+        expected |= {"dice_2d_present": 0.7} if expected else {}
+        names = ("left_empty", "missed", "dice_2d_present")
+        assert {name: numbers[name] for name in names if name in numbers} == pytest.approx(expected)
+        table = write_report([Group("a", "A", folders=[folder])], tmp_path / "out", Heading(title="T"))
+        assert ("| Dice 2D, present | left empty % | missed % |" in table) == bool(expected)
+        assert ("| 0.700            | 80.0         | 10.0     |" in table) == bool(expected)
+
+
 def test_a_damaged_folder_is_its_rows_problem(tmp_path: Path) -> None:
     good = make_run(tmp_path / "b", ["0.5"])
     groups = [Group("a", "A", folders=[tmp_path / "none"]), Group("b", "B", folders=[good])]

@@ -128,6 +128,9 @@ def expect(rows: list[dict[str, str]], volumes: dict[str, Case], zoom: list[floa
         assert float(row["hd95"]) == pytest.approx(naive_hd95(p, g, voxel), rel=1e-5)
         assert float(row["dice_2d"]) == pytest.approx(np.mean(by_slice), rel=1e-5)
         assert row["slices"] == str(len(by_slice)) and row["patient"] == "case"
+        seen = [(bool(p.take(z, axis).any()), bool(g.take(z, axis).any())) for z in range(g.shape[axis])]
+        counts = [sum(not there for _, there in seen), seen.count((False, False)), seen.count((False, True))]
+        assert [int(row[name]) for name in ("absent", "left_empty", "missed")] == counts
 
 
 @pytest.mark.parametrize(("axis", "hot"), [(-1, True), (0, False)])
@@ -180,6 +183,7 @@ def test_slices_left_out_are_gaps(tmp_path: Path) -> None:
     row = read_csv(tmp_path / "patients.csv")[0]
     assert float(row["hd95"]) == 4 * SPACING[2] and row["slices"] == "3"
     assert float(row["dice_2d"]) == pytest.approx(1 / 3, rel=1e-5)
+    assert [row[name] for name in ("absent", "left_empty", "missed")] == ["2", "1", "1"]
 
 
 def test_only_the_last_validation_of_a_training_counts(tmp_path: Path) -> None:

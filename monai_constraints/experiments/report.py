@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_constraints.experiments.figures import draw_figures
 from monai_constraints.experiments.results import Group, Measured, constraint_names, measure
-from monai_constraints.experiments.table_file import Selection
+from monai_constraints.experiments.table_file import SHOWN, Selection
 from monai_constraints.handlers.atomic import replacing
 
 __all__ = ["Heading", "markdown_table", "write_report"]
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # Name in the CSV -> heading, digits, factor.
 COLUMNS: dict[str, tuple[str, int, float]] = {
     "dice_2d": ("Dice 2D", 3, 1),
+    "dice_2d_present": ("Dice 2D, present", 3, 1),
+    "left_empty": ("left empty %", 1, 100),
+    "missed": ("missed %", 1, 100),
     "dice_3d": ("Dice 3D", 3, 1),
     "hd95": ("HD95 mm", 1, 1),
     "ms_per_batch": ("ms/batch", 1, 1),
@@ -45,7 +48,7 @@ class Heading:
     title: str
     lines: Sequence[str] = ()
     notes: Sequence[str] = ()
-    metrics: Sequence[str] = ("dice_2d", "dice_3d", "hd95")
+    metrics: Sequence[str] = SHOWN
     reference: str = ""
     selection: Selection = "last"
 
@@ -197,6 +200,9 @@ def _explained(columns: Mapping[str, object], reference: str) -> list[str]:
     texts = {
         "dice_2d": "Dice 2D: mean over all slices; a slice without the structure counts 1 if nothing is predicted, "
         "else 0.",
+        "dice_2d_present": "Present: only slices with the structure.",
+        "left_empty": "Left empty: the share of the slices without the structure where nothing is predicted.",
+        "missed": "Missed: the share of the slices with the structure where nothing is predicted.",
         "dice_3d": "Dice 3D: mean over volumes, each measured whole (both empty: 1).",
         "hd95": "HD95: 95th percentile of the surface distance of each volume, the larger direction; one side empty: "
         "the diagonal of the volume, both: 0.",

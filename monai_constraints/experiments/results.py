@@ -64,8 +64,10 @@ def measure(folder: str | Path, *, selection: Selection = "last", last: int = 5)
 
     `dice_2d`, `dice_3d` and `hd95` are means over cases and classes of patients.csv, of the last validation (2D Dice
     weighs slices equally, as metrics.csv does; `dice_3d/CLASS` and `hd95/CLASS` stand beside them where there are
-    several). With `legacy` the epoch is the one with the best 2D Dice on these very patients, as in the papers;
-    patients.csv is not of that epoch, so what comes from it is left out. `val_*` are columns of metrics.csv.
+    several). Where a slice lacks a class: `dice_2d_present`, the 2D Dice of the others; `left_empty`, the share of such
+    slices where nothing is predicted; `missed`, the share of the others where nothing is predicted. `val_*`
+    are columns of metrics.csv. With `legacy` the epoch is the one with the best 2D Dice on these very patients, as in
+    the papers; patients.csv is not of that epoch, so what comes from it is left out.
 
     Args:
         folder: of the run.
@@ -82,7 +84,9 @@ def measure(folder: str | Path, *, selection: Selection = "last", last: int = 5)
     numbers |= _times(columns)
     patients = _patients(Path(folder) / "patients.csv")
     if selection == "last" and patients:
-        numbers |= _per_patient(patients)
+        numbers |= _per_patient(patients) | _empty_slices(patients)
+    if "left_empty" in numbers and "val_dice_present" in numbers:
+        numbers["dice_2d_present"] = numbers["val_dice_present"]
     return Measured(columns, patients, numbers)
 
 
@@ -122,3 +126,14 @@ def _per_patient(rows: Sequence[dict[str, str]]) -> dict[str, float]:
                 inside = np.array([row["class"] == name for row in rows])
                 numbers[f"{metric}/{name}"] = float(values[inside].mean())
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
+
+
+def _empty_slices(rows: Sequence[dict[str, str]]) -> dict[str, float]:
+    """Shares of the slices without a class and of those with it; none where every slice has it."""
+    if "absent" not in rows[0]:  # of an older version
+        return {}
+    slices, absent, left, missed = (
+        sum(int(row[name]) for row in rows) for name in ("slices", "absent", "left_empty", "missed")
+    )
+    shares = {"left_empty": left / absent} if absent else {}
+    return shares | ({"missed": missed / (slices - absent)} if 0 < absent < slices else {})

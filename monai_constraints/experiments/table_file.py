@@ -11,10 +11,11 @@ from typing import Any, Literal, cast
 import yaml
 from monai.bundle.config_parser import CheckKeyDuplicatesYamlLoader
 
-__all__ = ["Protocol", "Row", "Selection", "Table", "read_table"]
+__all__ = ["SHOWN", "Protocol", "Row", "Selection", "Table", "read_table"]
 
 Selection = Literal["last", "legacy"]
-METRICS = ("dice_2d", "dice_3d", "hd95", "ms_per_batch")
+METRICS = ("dice_2d", "dice_2d_present", "left_empty", "missed", "dice_3d", "hd95", "ms_per_batch")
+SHOWN = METRICS[:-1]  # unless the file names others
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Table:
     protocols: Mapping[str, Protocol]
     rows: tuple[Row, ...]
     reference: str = ""
-    metrics: tuple[str, ...] = METRICS[:3]
+    metrics: tuple[str, ...] = SHOWN
     notes: tuple[str, ...] = ()
     selection: Selection = "last"
     serial: bool = False
@@ -100,7 +101,7 @@ def read_table(path: str | Path) -> Table:
         protocols=protocols,
         rows=rows,
         reference=reference,
-        metrics=reader.names(data.get("metrics", METRICS[:3]), "metrics", METRICS),
+        metrics=reader.names(data.get("metrics", SHOWN), "metrics", METRICS),
         notes=reader.names(data.get("notes", []), "notes"),
         selection=cast(Selection, reader.names([data.get("selection", "last")], "selection", ("last", "legacy"))[0]),
         serial=reader.typed(data.get("serial", False), bool, "serial"),

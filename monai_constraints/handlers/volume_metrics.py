@@ -22,7 +22,7 @@ __all__ = ["VolumeMetrics"]
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("case", "patient", "class", "dice", "hd95", "dice_2d", "slices")
+COLUMNS = ("case", "patient", "class", "dice", "hd95", "dice_2d", "slices", "absent", "left_empty", "missed")
 _WHOLE = -1  # the slice number of a sample that has none: a whole volume, or a lone image
 
 
@@ -46,7 +46,9 @@ class VolumeMetrics:
 
     `patients.csv` has a row for each case and foreground class: case; patient; class; `dice` in 3D (both empty: 1);
     `hd95` in mm (both empty: 0; one empty: the diagonal of the volume); `dice_2d`, the mean over the case's slices,
-    where a slice without the class counts 1 if nothing is predicted and 0 otherwise; and the number of slices.
+    where a slice without the class counts 1 if nothing is predicted and 0 otherwise; and the number of `slices`: of
+    all, of those without the class (`absent`), of these where nothing is predicted either (`left_empty`), and of those
+    with the class where nothing is predicted (`missed`).
     `predictions.npz` has, for pictures, the slice of each case with most ground truth: image/CASE (float16), label/CASE
     and pred/CASE (uint8 classes).
 
@@ -195,7 +197,9 @@ class VolumeMetrics:
             planes = [np.moveaxis(mask, self.slice_axis, 0)[there] if mask.ndim == 3 else mask[None] for mask in (p, g)]
             by_slice = np.mean([dice_of_masks(*pair) for pair in zip(*planes)])
             hd95 = "" if voxel is None else f"{hausdorff95(p, g, voxel):.6g}"
-            yield case, patient, name, f"{dice_of_masks(p, g):.6g}", hd95, f"{by_slice:.6g}", len(planes[0])
+            empty, absent = (~mask.reshape(len(mask), -1).any(1) for mask in planes)
+            counts = len(absent), absent.sum(), (empty & absent).sum(), (empty & ~absent).sum()
+            yield case, patient, name, f"{dice_of_masks(p, g):.6g}", hd95, f"{by_slice:.6g}", *counts
 
     def _volume(self, pieces: Mapping[int, _Piece]) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Prediction and truth of a case, and where along the slice axis there are slices."""
