@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from bundle_data import TINY, configs, make_acdc
+from monai.bundle import ConfigParser
 
 from monai_constraints.constraints import Common, Individual, Size, Tag
 from monai_constraints.losses import PartialCrossEntropy
@@ -44,6 +48,31 @@ def test_one_present_class_is_enough_to_stay() -> None:
     assert AbsentAnnotatedd()(sample)["weak"] is sample["weak"]
     sample["size_bounds"] = torch.zeros(2, 1, 2)
     assert not AbsentAnnotatedd()(sample)["weak"].any()
+
+
+@pytest.mark.filterwarnings("ignore:parsing config_file")
+def test_it_goes_with_hybrid_training(tmp_path: Path) -> None:
+    """One volume has its label; of the others the empty slices are background, all pixels weighing alike."""
+    files = configs("acdc_lv", "train", "rows/tags", "rows/absent", "rows/hybrid")
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    options = {"dataset_dir": str(make_acdc(tmp_path)), "count_by": "case", "progress": False, **TINY["acdc_lv"]}
+    for key, value in options.items():
+        parser[key] = value
+    assert parser.get_parsed_content("loss").terms["ce"].loss.reduction == "voxel"
+    (full,) = parser.get_parsed_content("full_annotation").cases
+    counts = {"full": 0, "empty": 0, "marked": 0}
+    for sample in parser.get_parsed_content("train#dataset"):
+        weak, bounds = sample["weak"], sample["size_bounds"].flatten().tolist()
+        if sample["case"] == full:
+            assert not (weak == 255).any() and bounds == [-float("inf"), float("inf")]
+            counts["full"] += 1
+        elif bounds == [0, 0]:
+            assert not weak.any()
+            counts["empty"] += 1
+        else:
+            assert set(weak.unique().tolist()) == {1, 255}
+            counts["marked"] += 1
+    assert all(counts.values()), counts
 
 
 def test_what_is_missing_is_said() -> None:
