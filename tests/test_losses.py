@@ -66,6 +66,53 @@ def test_unreduced_loss_is_that_of_the_loop(
     torch.testing.assert_close(got.double(), loops.sides(f, bounds, psi) / voxels, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("penalty, psi", PENALTIES)
+@pytest.mark.parametrize("statistic", [Size, Spread])
+def test_the_link_is_of_the_value_and_of_its_bounds(
+    statistic: type[Statistic], penalty: Penalty, psi: loops.Loop, shape: tuple[int, ...]
+) -> None:
+    p = torch.rand(shape).softmax(1)
+    f = loops.values(LOOPS[statistic], p, CLASSES)
+    bounds = bounds_around(f)
+    loss = ConstraintLoss(statistic(classes=CLASSES), penalty, link="sqrt", reduction="none")
+    expected = loops.sides(f.sqrt(), bounds.clamp_min(0).sqrt() + torch.where(bounds < 0, bounds, 0), psi)
+    torch.testing.assert_close(loss(p, bounds).double(), expected / p[0, 0].numel(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [9.0, 400.0])
+def test_under_the_root_a_voxel_feels_how_far_off_the_size_is_relative_to_its_bound(wanted: float) -> None:
+    slopes = {}
+    for link in ("identity", "sqrt"):
+        p = torch.full((1, 1, 25, 24), 1.02 * wanted / 600, requires_grad=True)
+        bounds = torch.tensor([0.0, wanted]).reshape(1, 1, 1, 2)
+        loss = ConstraintLoss(Size(), Quadratic(), link=link, divide_by_voxels=False)  # type: ignore[arg-type]
+        loss(p, bounds).backward()
+        assert p.grad is not None
+        slopes[link] = p.grad[0, 0, 3, 4].item()
+    assert slopes["identity"] == pytest.approx(2 * 0.02 * wanted, rel=1e-3)
+    assert slopes["sqrt"] == pytest.approx(0.02 / 2, rel=0.02)
+
+
+def test_under_the_root_an_absent_class_costs_what_is_predicted() -> None:
+    p = torch.rand(1, 1, 4, 5, requires_grad=True)
+    loss = ConstraintLoss(Size(), Quadratic(), link="sqrt", divide_by_voxels=False)
+    assert loss(p, torch.zeros(1, 1, 1, 2)).item() == pytest.approx(p.sum().item(), rel=1e-4)
+    for bounds in (torch.zeros(1, 1, 1, 2), torch.tensor([3.0, INF]).expand(1, 1, 1, 2)):
+        empty = torch.zeros(1, 1, 4, 5, requires_grad=True)
+        value = loss(empty, bounds)
+        value.backward()
+        assert empty.grad is not None and empty.grad.isfinite().all()
+        assert value.item() == pytest.approx(bounds[..., 0].item(), abs=1e-4)
+
+
+def test_a_link_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="link='log'; choose identity or sqrt"):
+        ConstraintLoss(Size(), Quadratic(), link="log")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Centroid, which may be negative"):
+        ConstraintLoss(Centroid(), Quadratic(), link="sqrt")
+
+
 @pytest.mark.parametrize("divide", [True, False])
 def test_reductions(divide: bool) -> None:
     p = torch.rand(3, 4, 5, 6).softmax(1)
