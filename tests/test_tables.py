@@ -12,9 +12,12 @@ import pytest
 import yaml
 from bundle_data import BUNDLES, read_csv
 from conftest import REPOSITORY
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from monai_constraints.experiments import table as command
 from monai_constraints.experiments.compare import compare_runs
+from monai_constraints.experiments.figures import _panel
 from monai_constraints.experiments.plan import changed_keys, make_plan
 from monai_constraints.experiments.report import Heading, write_report
 from monai_constraints.experiments.results import Group, measure
@@ -245,6 +248,19 @@ def test_empty_slices_have_columns_where_there_are_any(tmp_path: Path) -> None:
         table = write_report([Group("a", "A", folders=[folder])], tmp_path / "out", Heading(title="T"))
         assert ("| Dice 2D, present | left empty % | missed % |" in table) == bool(expected)
         assert ("| 0.700            | 80.0         | 10.0     |" in table) == bool(expected)
+
+
+@pytest.mark.parametrize("methods", [1, 3])
+def test_the_title_of_the_panel_is_whole(methods: int, tmp_path: Path) -> None:
+    label = "Partial CE + tags + root of individual size, empty slices labelled"
+    folders = [make_run(tmp_path / f"m{i}", ["0.5"], cases={"p1": 0.5}) for i in range(methods)]
+    groups = [Group(folder.name, label, folders=[folder]) for folder in folders]
+    figure = _panel(groups, {group.name: [measure(group.folders[0])] for group in groups}, "")
+    assert figure is not None
+    FigureCanvasAgg(figure).draw()
+    text = figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_text().startswith("Worst"))[0]
+    extent = text.get_window_extent()
+    assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width
 
 
 def test_a_damaged_folder_is_its_rows_problem(tmp_path: Path) -> None:

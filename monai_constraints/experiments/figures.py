@@ -159,7 +159,8 @@ def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | 
     cases = list(dict.fromkeys([cases[0], cases[len(cases) // 2], cases[-1]]))
     heads = [textwrap.fill(head, 17) for head in ("ground truth", *(label for label, _ in columns.values()))]
     height = 2.9 * len(cases) + 1.9 + 0.3 * max(head.count("\n") + 1 for head in heads)
-    figure = Figure(figsize=(2.7 * (len(columns) + 1) + 0.6, height), layout="constrained")
+    width = 2.7 * (len(columns) + 1) + 0.6
+    figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(len(cases), len(columns) + 1, squeeze=False)
     for row, case in zip(grid, cases):
         planes = columns[judge][1]
@@ -178,7 +179,8 @@ def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | 
     handles = [Line2D([], [], color=TRUTH, linewidth=4, label="ground truth")]
     handles += [Line2D([], [], color=PREDICTION, linewidth=4, label="prediction")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=16)
-    figure.suptitle(f"Worst, median and best case of: {columns[judge][0]}", fontsize=18)
+    title = f"Worst, median and best case of: {columns[judge][0]}"
+    figure.suptitle(textwrap.fill(title, int(7 * width)), fontsize=18)  # letters an inch, at this size
     return figure
 
 
