@@ -475,6 +475,16 @@ def test_spacing_is_that_of_the_network_grid(
     assert measures.zoom == (1, 1, 1) and measures.slice_axis == (0 if bundle == "vertebral_bodies" else -1)
 
 
+def test_an_augmented_volume_keeps_its_size(acdc: Path) -> None:
+    """Slices that were scaled one by one would disagree on the size of their volume."""
+    files = configs("acdc_lv", "train", "rows/augmented", "rows/individual_3d")
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser.update({**settings("acdc_lv"), "dataset_dir": str(acdc)})
+    batch = next(iter(parser.get_parsed_content("train#dataloader")))
+    _, targets = parser.get_parsed_content("train#trainer#prepare_batch")(batch)
+    assert torch.equal(targets["size_bounds"], batch["size_bounds"]) and not torch.equal(targets["weak"], batch["weak"])
+
+
 def test_augmented_prostates_keep_their_bounds(folders: dict[str, dict[str, Any]]) -> None:
     """Bounds are those of the turned label, and the points turn with it."""
     parser = ConfigParser(ConfigParser.load_config_files(configs("promise12_points", "train", "rows/individual")))

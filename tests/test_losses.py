@@ -106,6 +106,20 @@ def test_under_the_root_an_absent_class_costs_what_is_predicted() -> None:
         assert value.item() == pytest.approx(bounds[..., 0].item(), abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [4.0, 40.0, 400.0])
+def test_the_barrier_on_the_root_wants_the_middle_of_the_bounds_the_penalty_any_size_in_them(size: float) -> None:
+    bounds = torch.tensor([[[[0.9 * size, 1.1 * size]]]])
+    factors = torch.linspace(0.8, 1.2, 401)
+    fields = [torch.full((1, 1, 32, 32), float(f) * size / 1024) for f in factors]
+    barrier, penalty = (
+        torch.stack([ConstraintLoss(Size(), psi, link="sqrt")(field, bounds) for field in fields])
+        for psi in (LogBarrier(t=5), Quadratic())
+    )
+    assert float(factors[barrier.argmin()]) == pytest.approx(1.0, abs=0.01)
+    inside = (factors > 0.901) & (factors < 1.099)
+    assert not penalty[inside].any() and (penalty[(factors < 0.899) | (factors > 1.101)] > 0).all()
+
+
 def test_a_link_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="link='log'; choose identity or sqrt"):
         ConstraintLoss(Size(), Quadratic(), link="log")  # type: ignore[arg-type]
