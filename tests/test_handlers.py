@@ -16,10 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
 from monai.transforms import RandLambda
 from torch.utils.data import SequentialSampler
 
-from monai_constraints.handlers import Constant, EpochSeed, Exponential, Linear, MetricsLog, Schedule
+from monai_constraints.handlers import (
+    Constant,
+    EpochSeed,
+    Exponential,
+    IntervalValidation,
+    Linear,
+    MetricsLog,
+    Schedule,
+)
 
 
 @given(epoch=st.integers(1, 200), start=st.floats(0.1, 10), factor=st.floats(0.5, 1.5))
@@ -256,3 +265,20 @@ def test_metrics_log_says_how_long_the_data_took(tmp_path: Path) -> None:
     engine.run(Slow(), max_epochs=2)
     for row in csv.DictReader(open(tmp_path / "metrics.csv")):
         assert row["batches"] == "4" and 0.4 < float(row["data_share"]) < 0.9
+
+
+@pytest.mark.parametrize(("start", "last", "expected"), [(0, 7, [3, 6, 7]), (0, 6, [3, 6]), (4, 8, [6, 8]), (0, 2, [2])])
+def test_interval_validation_measures_the_last_epoch(start: int, last: int, expected: list[int]) -> None:
+    data = DataLoader(Dataset([{"image": torch.zeros(1, 4, 4)}]), batch_size=1)
+    evaluator = SupervisedEvaluator("cpu", data, torch.nn.Identity())
+    validated: list[int] = []
+    evaluator.add_event_handler(Events.STARTED, lambda engine: validated.append(engine.state.epoch + 1))
+    engine = Engine(lambda engine, batch: None)
+    IntervalValidation(3, evaluator).attach(engine)
+    run(engine, epochs=last, start=start)
+    assert validated == expected
+
+
+def test_interval_validation_refuses_an_impossible_interval() -> None:
+    with pytest.raises(ValueError, match="interval=0"):
+        IntervalValidation(0).attach(Engine(lambda engine, batch: None))

@@ -7,6 +7,7 @@ from monai_constraints.handlers.curves import Curves, plot_curves
 from monai_constraints.handlers.dual_ascent import DualAscent
 from monai_constraints.handlers.epoch_seed import EpochSeed
 from monai_constraints.handlers.examples import Examples, plot_examples
+from monai_constraints.handlers.interval_validation import IntervalValidation
 from monai_constraints.handlers.metrics_log import MetricsLog
 from monai_constraints.handlers.satisfaction import Satisfaction
 from monai_constraints.handlers.schedule import Constant, Exponential, Linear, Schedule
@@ -20,6 +21,7 @@ __all__ = [
     "EpochSeed",
     "Examples",
     "Exponential",
+    "IntervalValidation",
     "Linear",
     "MetricsLog",
     "Resume",
