@@ -267,7 +267,9 @@ def test_metrics_log_says_how_long_the_data_took(tmp_path: Path) -> None:
         assert row["batches"] == "4" and 0.4 < float(row["data_share"]) < 0.9
 
 
-@pytest.mark.parametrize(("start", "last", "expected"), [(0, 7, [3, 6, 7]), (0, 6, [3, 6]), (4, 8, [6, 8]), (0, 2, [2])])
+@pytest.mark.parametrize(
+    ("start", "last", "expected"), [(0, 7, [3, 6, 7]), (0, 6, [3, 6]), (4, 8, [6, 8]), (0, 2, [2])]
+)
 def test_interval_validation_measures_the_last_epoch(start: int, last: int, expected: list[int]) -> None:
     data = DataLoader(Dataset([{"image": torch.zeros(1, 4, 4)}]), batch_size=1)
     evaluator = SupervisedEvaluator("cpu", data, torch.nn.Identity())
