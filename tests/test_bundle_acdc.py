@@ -116,3 +116,17 @@ def test_maps_move_with_the_image(acdc: Path, row: str) -> None:
     own = distance.gather(1, torch.where(known, weak, 0))[known]
     lowest = distance.amin(1, keepdim=True)[known]
     assert known.sum() > 100 and (own <= lowest + 0.5).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("below", ["partial_ce", "tags", "size_centroid"])
+def test_crf_row_adds_a_term_on_the_image_that_the_network_sees(acdc: Path, below: str) -> None:
+    found = parser(acdc, f"rows/{below}", "rows/crf")
+    loss = found.get_parsed_content("loss")
+    before = parser(acdc, f"rows/{below}").get_parsed_content("loss").weights
+    assert loss.weights == {**before, "crf": 3}
+    batch = next(iter(found.get_parsed_content("train#dataloader")))
+    image, targets = found.get_parsed_content("train#trainer#prepare_batch")(batch)
+    assert targets["image"] is image and not torch.equal(image, batch["image"])
+    logits = torch.randn(len(image), 4, *image.shape[2:], requires_grad=True)
+    loss.terms["crf"].loss(logits.softmax(1), targets["image"]).backward()
+    assert logits.grad.abs().min() > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .boundary import BoundaryMapLoss
 from .constraint import ConstraintLoss
+from .crf import CRFLoss
 from .hausdorff import HausdorffMapLoss
 from .on_logits import OnLogits
 from .partial_ce import PartialCrossEntropy
@@ -14,6 +15,7 @@ from .weighted_sum import Term, WeightedSum
 
 __all__ = [
     "BoundaryMapLoss",
+    "CRFLoss",
     "ConstraintLoss",
     "HausdorffMapLoss",
     "OnLogits",
