@@ -9,11 +9,13 @@ from __future__ import annotations
 from .checks import check_cases, check_model, check_output_dir
 from .circles import TwoCircles
 from .datalist import choose_cases, read_datalist, write_datalist
+from .oversampled import Oversampled
 from .samplers import GroupBatchSampler, epoch_sampler
 from .slices import SliceDataset
 
 __all__ = [
     "GroupBatchSampler",
+    "Oversampled",
     "SliceDataset",
     "TwoCircles",
     "check_cases",
