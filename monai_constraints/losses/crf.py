@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -15,18 +16,23 @@ __all__ = ["CRFLoss"]
 
 
 class CRFLoss(nn.Module):
-    r"""sum_k sum_p sum_{q in N(p)} w_pq s_pk (1 - s_qk), divided by the number of voxels p and of neighbours (Potts).
+    r"""sum_k E_k / (1 + A_k)^a, E_k = sum_p sum_{q in N(p)} w_pq s_pk (1 - s_qk), A_k = sum_p s_pk: the Potts model.
 
     w_pq = exp(-|p - q|^2 / 2 position^2 - |I_p - I_q|^2 / 2 intensity^2), N(p) the voxels of the image that are at
-    most `radius` from p along each axis, p itself left out. "The number of neighbours" counts each by its part of the
-    weight that does not depend on the image, so the loss stays between 0 and the number of channels, whatever radius
-    and position are.
+    most `radius` from p along each axis, p itself left out. Divided by the number of neighbours, each counted by its
+    part of the weight that does not depend on the image, and by |Omega|^(1 - a), with |Omega| the number of voxels. So
+    with a = 0 the loss lies between 0 and the number of channels, whatever radius, position and image size are.
 
     A regularizer R(s) of thesis 1.4.2: beside labels of a few voxels it says that a region ends where the image has an
-    edge. It says it of any region: alone, or where no voxel of the other side is labelled, a small region with a short
-    border is cheaper than the right one, so masks shrink. Give it a constraint or labels on both sides of the border.
+    edge. With a = 0 it also says that borders are short: where no voxel of the other side is labelled, a part of the
+    right region is cheaper than all of it, and masks shrink. Divided by the root of the area, a = 1/2, a disc on a flat
+    image costs the same whatever its size, so edges alone decide; (d - 1) / d does it in d dimensions. Above that,
+    regions grow: a = 1 is Shi and Malik's average cut.
 
     Args:
+        classes: the channels that count, all by default; with `area_power` leave the background out, whose area says
+            little.
+        area_power: a, 0 by default.
         radius: of the window, in voxels. The cost of a step grows with its power of 2 (3 in 3D).
         position: of the Gaussian of distances, in voxels.
         intensity: of the Gaussian of the image's differences, in the units that the network sees; a fifth to a tenth
@@ -38,10 +44,11 @@ class CRFLoss(nn.Module):
     Shapes: input (B, C, *S), image (B, C', *S), S in 2D or 3D; result a scalar, the mean over the batch.
 
     Raises:
-        ValueError: where image and input differ in shape, or radius, stride or a width is not above 0.
+        ValueError: where image and input differ in shape, a class is no channel, or a setting is out of range.
 
     Source: Tang et al., On regularized losses for weakly-supervised CNN segmentation, ECCV 2018; with a window in
-    place of all pairs, Obukhov et al., Gated CRF loss, 2019.
+    place of all pairs, Obukhov et al., Gated CRF loss, 2019. The area's power is ours, between these and the
+    average cut (Shi and Malik, Normalized cuts and image segmentation, PAMI 2000).
 
     Example:
         >>> loss = CRFLoss(softmax=True)
@@ -51,6 +58,8 @@ class CRFLoss(nn.Module):
     def __init__(
         self,
         *,
+        classes: Sequence[int] | None = None,
+        area_power: float = 0.0,
         radius: int = 5,
         position: float = 6.0,
         intensity: float = 0.1,
@@ -65,6 +74,12 @@ class CRFLoss(nn.Module):
                 f"CRFLoss: radius={radius} and stride={stride} must be at least 1, position={position} and "
                 f"intensity={intensity} above 0"
             )
+        if not 0 <= area_power <= 1:
+            raise ValueError(f"CRFLoss: area_power={area_power}; give 0 to 1")
+        if classes is not None and (len(classes) == 0 or min(classes) < 0):
+            raise ValueError(f"CRFLoss: classes={list(classes)} must be channels >= 0, one or more")
+        self.classes = None if classes is None else list(classes)
+        self.area_power = area_power
         self.radius, self.position, self.intensity, self.stride = radius, position, intensity, stride
         self.activation = Activation("CRFLoss", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
 
@@ -76,7 +91,7 @@ class CRFLoss(nn.Module):
                 "on the network's grid, augmented with it"
             )
         with torch.autocast(input.device.type, enabled=False):
-            p, image = self.activation(input), image.float()
+            p, image = self._select(self.activation(input)), image.float()
             if self.stride > 1:
                 pool = avg_pool2d if p.ndim == 4 else avg_pool3d
                 p, image = pool(p, self.stride), pool(image, self.stride)
@@ -84,8 +99,19 @@ class CRFLoss(nn.Module):
             # w is symmetric, so the quadratic part sum w s_p s_q has the gradient 2 sum_q w s_q: no graph of the
             # hundred shifted products is kept.
             cross = p * neighbours
-            energy = (p * degree).sum() - 2 * cross.sum() + cross.detach().sum()
-            return energy / (count * p.numel() / p.shape[1])
+            energy = (p * degree - 2 * cross + cross.detach()).flatten(2).sum(2)
+            voxels = p[0, 0].numel()
+            area = (1 + p.flatten(2).sum(2)) / voxels if self.area_power else 1
+            return (energy / (count * voxels) / area**self.area_power).sum(1).mean()
+
+    def _select(self, p: Tensor) -> Tensor:
+        if self.classes is None:
+            return p
+        if max(self.classes) >= p.shape[1]:
+            raise ValueError(
+                f"CRFLoss: classes={self.classes}, but the input has {p.shape[1]} channels; choose among these"
+            )
+        return p[:, self.classes]
 
     @torch.no_grad()
     def _sum_neighbours(self, p: Tensor, image: Tensor) -> tuple[Tensor, Tensor, float]:
