@@ -35,8 +35,8 @@ class CRFLoss(nn.Module):
         area_power: a, 0 by default.
         radius: of the window, in voxels. The cost of a step grows with its power of 2 (3 in 3D).
         position: of the Gaussian of distances, in voxels.
-        intensity: of the Gaussian of the image's differences, in the units that the network sees; a fifth to a tenth
-            of the contrast between the structures.
+        intensity: of the Gaussian of the image's differences, in the units that the network sees; about a fifth of
+            the contrast between the structures.
         stride: average image and probabilities over blocks of so many voxels first; all else is in these. What does
             not fill a block is left out.
         softmax, sigmoid, temperature: what turns the input into probabilities; nothing by default.
