@@ -11,6 +11,7 @@ from .distance_map import SignedDistanceMapd
 from .full_annotation import FullyAnnotatedd
 from .geodesic_map import GeodesicDistanceMapd
 from .largest_component import LargestComponentd
+from .neighbour_slices import NeighbourSlicesd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
@@ -27,6 +28,7 @@ __all__ = [
     "GeodesicDistanceMapd",
     "GivenBoundsd",
     "LargestComponentd",
+    "NeighbourSlicesd",
     "PointLabeld",
     "RandDihedrald",
     "ScribbleLabeld",
