@@ -10,7 +10,7 @@ from torch import Tensor
 from monai_constraints import Centroid, Size
 from monai_constraints.constraints import Individual
 from monai_constraints.engines import PrepareTargets
-from monai_constraints.transforms import BatchGamma, BatchSimilarity
+from monai_constraints.transforms import BatchGamma, BatchIntensity, BatchSimilarity
 from monai_constraints.transforms.batch import move_positions
 
 SIZE, CENTROID = Size(classes=[1, 2]), Centroid(classes=[1, 2])
@@ -149,3 +149,18 @@ def test_prepare_targets_augments_what_the_loss_gets() -> None:
     torch.manual_seed(1)
     assert torch.equal(prepare(batch)[0], image)
     assert torch.equal(PrepareTargets(["weak"])(batch)[0], batch["image"])
+
+
+def test_intensity_changes_contrast_brightness_and_adds_noise() -> None:
+    image = torch.rand(400, 2, 6, 5)
+    change = BatchIntensity(contrast=0.5, brightness=0.25, noise=0.0)
+    after = change({"image": image, "case": "a"})["image"]
+    flat, changed = image.flatten(1), after.flatten(1)
+    slope = changed.std(1) / flat.std(1)
+    moved = changed.mean(1) - flat.mean(1)
+    assert 0.5 <= slope.min() < 0.6 and 1.4 < slope.max() <= 1.5 and moved.abs().max() <= 0.25 and moved.std() > 0.1
+    torch.testing.assert_close(changed, slope[:, None] * (flat - flat.mean(1, keepdim=True)) + changed.mean(1)[:, None])
+    noisy = BatchIntensity(contrast=0, brightness=0, noise=0.05)({"image": image})["image"] - image
+    assert noisy.std().item() == pytest.approx(0.05, rel=0.05)
+    with pytest.raises(ValueError, match="must be >= 0"):
+        BatchIntensity(noise=-1)

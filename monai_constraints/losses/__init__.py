@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .boundary import BoundaryMapLoss
+from .consistency import ConsistencyLoss
 from .constraint import ConstraintLoss
 from .crf import CRFLoss
 from .hausdorff import HausdorffMapLoss
@@ -16,6 +17,7 @@ from .weighted_sum import Term, WeightedSum
 __all__ = [
     "BoundaryMapLoss",
     "CRFLoss",
+    "ConsistencyLoss",
     "ConstraintLoss",
     "HausdorffMapLoss",
     "OnLogits",

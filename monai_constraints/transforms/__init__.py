@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .absent_annotation import AbsentAnnotatedd
-from .batch import BatchGamma, BatchSimilarity
+from .batch import BatchGamma, BatchIntensity, BatchSimilarity
 from .border_weight import BorderWeightd
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .dihedral import RandDihedrald
@@ -18,6 +18,7 @@ from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 __all__ = [
     "AbsentAnnotatedd",
     "BatchGamma",
+    "BatchIntensity",
     "BatchSimilarity",
     "BorderWeightd",
     "CentroidLabeld",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-__all__ = ["BatchGamma", "BatchSimilarity", "move_positions"]
+__all__ = ["BatchGamma", "BatchIntensity", "BatchSimilarity", "move_positions"]
 
 
 class BatchSimilarity:
@@ -144,6 +144,36 @@ class BatchGamma:
         image = _plain(batch[self.key])
         draws = torch.rand(len(image), *[1] * (image.ndim - 1), device=image.device)
         return {**batch, self.key: image.clamp(0, 1) ** torch.exp((2 * draws - 1) * self.log_gamma)}
+
+
+class BatchIntensity:
+    """x -> (1 + c) (x - mean) + mean + b + noise on each sample of a batch: contrast, brightness and noise.
+
+    Args:
+        key: images (B, C, *S).
+        contrast: c is uniform in [-contrast, contrast].
+        brightness: b likewise, in the image's units.
+        noise: standard deviation of the Gaussian noise, in the same.
+
+    Raises:
+        ValueError: for a negative setting.
+    """
+
+    def __init__(
+        self, key: str = "image", *, contrast: float = 0.5, brightness: float = 0.25, noise: float = 0.05
+    ) -> None:
+        if min(contrast, brightness, noise) < 0:
+            raise ValueError(
+                f"BatchIntensity: contrast={contrast}, brightness={brightness} and noise={noise} must be >= 0"
+            )
+        self.key, self.contrast, self.brightness, self.noise = key, contrast, brightness, noise
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        image = _plain(batch[self.key])
+        draws = 2 * torch.rand(2, len(image), *[1] * (image.ndim - 1), device=image.device) - 1
+        mean = image.flatten(1).mean(1).reshape(-1, *[1] * (image.ndim - 1))
+        changed = (1 + self.contrast * draws[0]) * (image - mean) + mean + self.brightness * draws[1]
+        return {**batch, self.key: changed + self.noise * torch.randn_like(image)}
 
 
 def _plain(x: Tensor) -> Tensor:
