@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_data import AFFINE, MAKE, NAMES, load, make_acdc, run, save
+import torch
+from bundle_data import AFFINE, MAKE, NAMES, configs, load, make_acdc, run, save, settings
+from monai.bundle import ConfigParser
 
 from monai_constraints.data import write_datalist
 from monai_constraints.data.acdc import acdc_datalist
@@ -34,9 +36,37 @@ def test_missing_model(bundle: str, names: tuple[str, ...], acdc: Path, tmp_path
 
 @pytest.mark.parametrize("bundle", sorted(MAKE))
 def test_inference_without_images(bundle: str, tmp_path: Path) -> None:
+    model = save_weights(bundle, tmp_path / "model.pt")
     given = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out")}
-    (tmp_path / "model.pt").touch()
-    assert "the datalist is empty" in failure(bundle, "inference", ckpt_path=str(tmp_path / "model.pt"), **given)
+    assert "the datalist is empty" in failure(bundle, "inference", ckpt_path=model, **given)
+
+
+def save_weights(bundle: str, path: Path, **options: Any) -> str:
+    parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, "inference")))
+    parser.update(settings(bundle, **options))
+    torch.save(parser.get_parsed_content("network_def").state_dict(), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("names", [("train", "evaluate"), ("inference",)])
+def test_model_of_other_options(names: tuple[str, ...], acdc: Path, tmp_path: Path) -> None:
+    model = save_weights("acdc_lv", tmp_path / "model.pt", neighbours=1)
+    given = {"dataset_dir": str(acdc), "output_dir": str(tmp_path), "ckpt_path": model}
+    text = failure("acdc_lv", *names, **given)
+    assert "conv_0.conv.weight, here (4, 1, 3, 3), is (4, 3, 3, 3) there. Give the overlays" in text
+    torch.save({"model": {}}, model)
+    assert "is not there. Give the overlays" in failure("acdc_lv", *names, **given)
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "a list", "numbers"])
+def test_no_weights(content: str, acdc: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.pt"
+    if content in ("nothing", "text"):
+        model.write_text("" if content == "nothing" else "weights")
+    else:
+        torch.save([1.0] if content == "a list" else {"weight": 1.0}, model)
+    given = {"dataset_dir": str(acdc), "output_dir": str(tmp_path), "ckpt_path": str(model)}
+    assert "holds no weights of a network" in failure("acdc_lv", "inference", **given)
 
 
 def failure(bundle: str, *names: str, **options: Any) -> str:

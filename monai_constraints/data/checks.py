@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import torch
+from torch import nn
 from tqdm import tqdm
 
 from monai_constraints.data.metaimage import SUFFIXES, read_metaimage
@@ -206,11 +209,30 @@ def check_output_dir(path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def check_model(path: str | os.PathLike[str]) -> None:
-    """The weights to evaluate, infer with or export are there.
+def check_model(path: str | os.PathLike[str], network: nn.Module | None = None) -> None:
+    """The weights to evaluate, infer with or export are there, and fit the network.
+
+    Args:
+        path: the file with the network's `state_dict`.
+        network: None: only that the file is there.
 
     Raises:
-        FileNotFoundError: they are not.
+        FileNotFoundError: it is not.
+        ValueError: it holds the weights of another network, or something else.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"check_model: no trained model at {path}; train first, or pass --ckpt_path")
+    if network is None:
+        return
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = {name: tuple(weight.shape) for name, weight in found.get("model", found).items()}
+    except (AttributeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"check_model: {path} holds no weights of a network ({error}); pass a model.pt") from error
+    for name, weight in network.state_dict().items():
+        if shapes.get(name) != tuple(weight.shape):
+            there = f"is {shapes[name]} there" if name in shapes else "is not there"
+            raise ValueError(
+                f"check_model: {path} is of another network: {name}, here {tuple(weight.shape)}, {there}. Give the "
+                "overlays (protocol, row) and options (network_def, neighbours, ...) of the training"
+            )
