@@ -95,9 +95,10 @@ def run_all(
     tqdm.monitor_interval = 0  # its thread would be one too many to fork beside
     total = sum(run.epochs for run in plan)
     bar = tqdm(total=total, unit="epoch", smoothing=0, initial=_done(plan), dynamic_ncols=True)
-    with bar, _terminating():
+    with bar, _terminating() as end_if_told:
         try:
             while waiting or running:
+                end_if_told()
                 while waiting and free:
                     base = {**(provenance or {}), "extra": dict(extra or {})}
                     running.append(_start(waiting.popleft(), free.popleft(), workers, gpus, base))
@@ -201,16 +202,26 @@ def _signal(one: _Running, number: int) -> None:
 
 
 @contextmanager
-def _terminating() -> Iterator[None]:
-    """Make signals that end a process an exception, so that `finally` blocks run."""
+def _terminating() -> Iterator[Callable[[], None]]:
+    """Make signals that end a process an exception, so that `finally` blocks run.
+
+    Python drops an exception that comes up within a destructor or a weak reference's callback; the function that is
+    yielded raises it again.
+    """
+    told: list[int] = []
 
     def leave(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
+        told.append(number)
+        end_if_told()
+
+    def end_if_told() -> None:
+        if told:
+            raise SystemExit(128 + told[0])
 
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, leave) for number in numbers}
     try:
-        yield
+        yield end_if_told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
