@@ -86,7 +86,11 @@ class ConsistencyLoss(nn.Module):
         return torch.where(sure >= self.threshold, loss, 0.0).mean()
 
     def _boxes(self, image: Tensor) -> Tensor:
-        """Where each sample shows another one: (B, 1, *S)."""
+        """Where each sample shows another one: (B, 1, *S).
+
+        MONAI's CutMix draws on the CPU, from a generator that `EpochSeed` does not seed, starts all boxes of a batch at
+        one place, and has to know the batch size before.
+        """
         count, _, *shape = image.shape
         inside = (torch.rand(count, device=image.device) < self.cut).reshape(-1, *[1] * (image.ndim - 1))
         for axis, size in enumerate(shape, start=2):
