@@ -71,6 +71,25 @@ def test_largest_component_is_an_option(acdc: Path, largest: bool) -> None:
     assert out["pred"][2].sum() == (9 if largest else 10) and out["pred"][3].sum() == 1
 
 
+@pytest.mark.parametrize("bundle", ["acdc", "acdc_lv"])
+@torch.no_grad()
+def test_test_time_augmentation_is_an_option(bundle: str) -> None:
+    """In evaluation, slice by slice, and in inference, for a volume, it gives the same."""
+    torch.manual_seed(0)
+    network, volume = torch.nn.Conv2d(1, 4, 3, padding=1), torch.rand(1, 1, 16, 16, 3)
+    slices = volume[0].permute(3, 0, 1, 2)
+    found = {}
+    for name, key in {"train": "validate#inferer", "inference": "inferer"}.items():
+        for on in (False, True):
+            config = ConfigParser(ConfigParser.load_config_files(configs(bundle, name)))
+            config.update({"spatial_size": [16, 16], "device": "cpu", "test_time_augmentation": on})
+            inferer = config.get_parsed_content(key)
+            found[name, on] = inferer(*((slices, network) if name == "train" else (volume, network))).softmax(1)
+    for on in (False, True):
+        assert torch.allclose(found["train", on], found["inference", on][0].permute(3, 0, 1, 2), atol=1e-6)
+    assert not torch.allclose(found["train", False], found["train", True], atol=1e-3)
+
+
 def test_boundary_row_trains_with_the_four_maps_alone(acdc: Path) -> None:
     """Thesis, Fig. 6.5."""
     found = parser(acdc, "rows/boundary")

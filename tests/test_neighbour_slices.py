@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import MetaTensor
 
 from monai_constraints.data import SliceDataset
-from monai_constraints.transforms import NeighbourSlicesd
+from monai_constraints.transforms import NeighbourSlicesd, neighbour_channels
 
 BUNDLES = ["acdc", "acdc_lv", "promise12_points", "vertebral_bodies"]
 
@@ -42,10 +42,27 @@ def test_meta_data_stay() -> None:
     assert isinstance(out, MetaTensor) and out.shape == (3, 3, 4, 5) and torch.equal(out.affine.float(), affine)
 
 
-@pytest.mark.parametrize("settings", [{"count": -1}, {"axis": 3}, {"axis": -4}])
-def test_bad_settings(settings: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="count=.* must be 0 or more, axis=.* from -3 to 2"):
-        NeighbourSlicesd("image", **settings)
+@pytest.mark.parametrize("axis", [3, -4])
+def test_bad_axis(axis: int) -> None:
+    with pytest.raises(ValueError, match=f"axis={axis} must be from -3 to 2"):
+        NeighbourSlicesd("image", axis=axis)
+
+
+@pytest.mark.parametrize("count", [-1, 0.5, "1"])
+def test_bad_count(count: int) -> None:
+    for make in (neighbour_channels, lambda count: NeighbourSlicesd("image", count=count)):
+        with pytest.raises(ValueError, match=f"neighbours={count!r} must be a whole number"):
+            make(count)
+
+
+@pytest.mark.parametrize("name", ["train", "inference"])
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_bad_count_is_said_before_there_is_a_network(bundle: str, name: str) -> None:
+    parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, name)))
+    parser.update({"neighbours": 0.5})
+    with pytest.raises(RuntimeError, match="neighbour_channels") as error:
+        parser.get_parsed_content("network")
+    assert "neighbours=0.5 must be a whole number" in str(error.value.__cause__)
 
 
 def test_a_slice_is_no_volume() -> None:

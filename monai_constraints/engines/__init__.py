@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .autocast_inferer import AutocastInferer, fast_bfloat16
+from .dihedral_inferer import DihedralInferer
 from .end_processes import end_processes
 from .prepare_targets import PrepareTargets
 
-__all__ = ["AutocastInferer", "PrepareTargets", "end_processes", "fast_bfloat16"]
+__all__ = ["AutocastInferer", "DihedralInferer", "PrepareTargets", "end_processes", "fast_bfloat16"]

@@ -11,7 +11,7 @@ from .distance_map import SignedDistanceMapd
 from .full_annotation import FullyAnnotatedd
 from .geodesic_map import GeodesicDistanceMapd
 from .largest_component import LargestComponentd
-from .neighbour_slices import NeighbourSlicesd
+from .neighbour_slices import NeighbourSlicesd, neighbour_channels
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
@@ -35,4 +35,5 @@ __all__ = [
     "ScribbleLabeld",
     "SignedDistanceMapd",
     "common_bounds",
+    "neighbour_channels",
 ]
