@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
-from turns import ratio, step_clock, synchronised, take_turns
+from turns import ratio, step_clock, synchronised, take_turns, training_step
 
 from monai_constraints import ConstraintLoss, LogBarrier, PartialCrossEntropy, Quadratic, Size, Term, WeightedSum
 from monai_constraints.constraints import (
@@ -66,12 +66,7 @@ def compare(
     optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
 
     def step(loss: WeightedSum) -> Callable[[], object]:
-        def once() -> None:
-            optimizer.zero_grad()
-            loss(network(image), targets).backward()
-            optimizer.step()
-
-        return synchronised(once)
+        return training_step(network, optimizer, loss, image, targets)
 
     def dual(loss: WeightedSum) -> Callable[[], object]:
         def once() -> None:

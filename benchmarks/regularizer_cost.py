@@ -16,7 +16,7 @@ import torch
 from monai.networks.nets import BasicUNet
 from monai.transforms import Compose
 from torch import Tensor, nn
-from turns import ratio, step_clock, synchronised, take_turns
+from turns import ratio, step_clock, take_turns, training_step
 
 from monai_constraints import PartialCrossEntropy, Term, WeightedSum
 from monai_constraints.losses import ConsistencyLoss, CRFLoss
@@ -39,12 +39,7 @@ def compare(network: nn.Module, batch: int, size: int, rounds: int) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
 
     def step(loss: WeightedSum) -> Callable[[], object]:
-        def once() -> None:
-            optimizer.zero_grad()
-            loss(network(image), targets).backward()
-            optimizer.step()
-
-        return synchronised(once)
+        return training_step(network, optimizer, loss, image, targets)
 
     terms: dict[str, nn.Module] = {
         "CRF": CRFLoss(),

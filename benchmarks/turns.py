@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor, nn
 
-__all__ = ["ratio", "seconds", "step_clock", "synchronised", "take_turns"]
+__all__ = ["ratio", "seconds", "step_clock", "synchronised", "take_turns", "training_step"]
 
 
 def synchronised(call: Callable[[], object]) -> Callable[[], object]:
@@ -20,6 +21,19 @@ def synchronised(call: Callable[[], object]) -> Callable[[], object]:
             torch.cuda.synchronize()
 
     return whole
+
+
+def training_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, loss: nn.Module, image: Tensor, targets: dict[str, Tensor]
+) -> Callable[[], object]:
+    """A whole step of training: forward, loss, backward, optimizer."""
+
+    def once() -> None:
+        optimizer.zero_grad()
+        loss(network(image), targets).backward()
+        optimizer.step()
+
+    return synchronised(once)
 
 
 def step_clock() -> Callable[[], float]:

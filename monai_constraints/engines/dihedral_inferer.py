@@ -15,8 +15,8 @@ __all__ = ["DihedralInferer"]
 class DihedralInferer(Inferer):
     r"""log 1/8 sum_g g^-1 softmax(f(g x)), over the four quarter turns g of the image x and of its mirror image.
 
-    For networks that were trained with these views (`BatchSimilarity(dihedral=True)`, `RandDihedrald`): they seldom
-    err alike in all of them, so the mean is better than most, and turns with the image. It takes eight times as long.
+    For networks that were trained with these views (`BatchSimilarity(dihedral=True)`, `RandDihedrald`): they do not
+    err alike in all of them, so the mean errs less often, and turns with the image. It takes eight times as long.
     MONAI's TestTimeAugmentation draws random views of one item, outside of an engine; this one has all eight, for
     batches, wherever an inferer goes.
 
