@@ -34,6 +34,14 @@ def test_missing_model(bundle: str, names: tuple[str, ...], acdc: Path, tmp_path
     assert f"no trained model at {folder}/model.pt; train first" in text
 
 
+@pytest.mark.parametrize("bundle", NAMES)
+def test_initial_weights_that_are_not_there(bundle: str, acdc: Path, tmp_path: Path) -> None:
+    """Said before a file of the data is read."""
+    given = {"dataset_dir": str(tmp_path / "none"), "output_dir": str(tmp_path), "initial_weights": "/none/model.pt"}
+    text = failure(bundle, "train", **given)
+    assert "no trained model at /none/model.pt; train first, or pass --initial_weights" in text
+
+
 @pytest.mark.parametrize("bundle", sorted(MAKE))
 def test_inference_without_images(bundle: str, tmp_path: Path) -> None:
     model = save_weights(bundle, tmp_path / "model.pt")
@@ -54,6 +62,8 @@ def test_model_of_other_options(names: tuple[str, ...], acdc: Path, tmp_path: Pa
     given = {"dataset_dir": str(acdc), "output_dir": str(tmp_path), "ckpt_path": model}
     text = failure("acdc_lv", *names, **given)
     assert "conv_0.conv.weight, here (4, 1, 3, 3), is (4, 3, 3, 3) there. Give the overlays" in text
+    begin = {"dataset_dir": str(acdc), "output_dir": str(tmp_path), "initial_weights": model}
+    assert "conv_0.conv.weight, here (4, 1, 3, 3), is (4, 3, 3, 3) there" in failure("acdc_lv", "train", **begin)
     torch.save({"model": {}}, model)
     assert "is not there. Give the overlays" in failure("acdc_lv", *names, **given)
 

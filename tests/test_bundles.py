@@ -137,6 +137,35 @@ def test_files_lost_after_the_last_epoch_are_written_again(trained: dict[str, di
     assert (out / "patients.csv").read_text() == patients
 
 
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """What the optimiser changes; the statistics of batch norm follow the images without it."""
+    found = torch.load(folder / "model.pt", weights_only=True)
+    return {name: value for name, value in found.items() if "running_" not in name and "num_batches" not in name}
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_initial_weights(bundle: str, trained: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    """An epoch that learns nothing ends with the weights that it began with."""
+    before = Path(trained[bundle]["output_dir"])
+    options = {**trained[bundle], "output_dir": str(tmp_path), "learning_rate": 0.0, "seed": 1}
+    run(bundle, "train", **options, initial_weights=str(before / "model.pt"))
+    after, expected = weights(tmp_path), weights(before)
+    assert after.keys() == expected.keys() and all(torch.equal(after[name], expected[name]) for name in after)
+    check_written(tmp_path)
+
+
+def test_resume_is_stronger_than_initial_weights(trained: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    given = {**trained["acdc_lv"], "initial_weights": trained["acdc_lv"]["output_dir"] + "/model.pt"}
+    options = {**given, "output_dir": str(tmp_path), "seed": 1, "resume": True}
+    run("acdc_lv", "train", **options)
+    after, before = weights(tmp_path), weights(Path(trained["acdc_lv"]["output_dir"]))
+    assert not all(torch.equal(after[name], before[name]) for name in after)
+    (tmp_path / "model.pt").unlink()
+    run("acdc_lv", "train", **options)
+    again = weights(tmp_path)
+    assert all(torch.equal(again[name], after[name]) for name in after)
+
+
 PROTOCOLS = [
     (bundle, name) for bundle in sorted(TINY_CPU) for name in ("cpu", "gpu")
     if (BUNDLES / bundle / "configs" / f"{name}.json").is_file()

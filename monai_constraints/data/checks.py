@@ -209,19 +209,22 @@ def check_output_dir(path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def check_model(path: str | os.PathLike[str], network: nn.Module | None = None) -> None:
-    """The weights to evaluate, infer with or export are there, and fit the network.
+def check_model(
+    path: str | os.PathLike[str], network: nn.Module | None = None, *, option: str = "--ckpt_path"
+) -> None:
+    """The weights to start from, evaluate, infer with or export are there, and fit the network.
 
     Args:
         path: the file with the network's `state_dict`.
         network: None: only that the file is there.
+        option: how the path was given, for the message.
 
     Raises:
         FileNotFoundError: it is not.
         ValueError: it holds the weights of another network, or something else.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"check_model: no trained model at {path}; train first, or pass --ckpt_path")
+        raise FileNotFoundError(f"check_model: no trained model at {path}; train first, or pass {option}")
     if network is None:
         return
     try:
