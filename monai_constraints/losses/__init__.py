@@ -11,6 +11,7 @@ from .on_logits import OnLogits
 from .partial_ce import PartialCrossEntropy
 from .partial_dice import PartialDice
 from .proposal_ce import ProposalCrossEntropy
+from .size_principle import SizePrincipleLoss
 from .weighted_ce import VoxelWeightedCrossEntropy
 from .weighted_sum import Term, WeightedSum
 
@@ -24,6 +25,7 @@ __all__ = [
     "PartialCrossEntropy",
     "PartialDice",
     "ProposalCrossEntropy",
+    "SizePrincipleLoss",
     "Term",
     "VoxelWeightedCrossEntropy",
     "WeightedSum",

@@ -1,0 +1,84 @@
+"""The size principle: of the regions that explain the marks, the smallest one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .activation import Activation
+from .weak_target import checked_target, listed_classes
+
+__all__ = ["SizePrincipleLoss"]
+
+
+class SizePrincipleLoss(nn.Module):
+    r"""log(1 + sum_p s_pk), the mean over the classes k and samples that have a mark of k and unknown voxels too.
+
+    Beside the cross-entropy of the marks it is the likelihood of where they lie. Say that the marks M of a sample
+    are drawn at random from the region, any voxel as likely as another. Then voxel p is drawn with probability
+    s_p / sum_q s_q, and the negative log-likelihood of the marks is
+
+        -1/|M| sum_{p in M} log s_p + log sum_q s_q,
+
+    the partial cross-entropy averaged by sample and this loss. A region that is too small misses marks, one that is
+    too large has fewer than it should; over all samples only the true one explains both, so no size has to be known.
+    A region that misses some voxel of the truth pays without limit, so soft borders end where the structure is as
+    likely as not.
+
+    With weight 1 the two do not change when all of s is scaled, and regions may die out. With weight w below 1 the
+    cross-entropy holds on to its marks, and a voxel belongs to the region where its chance to be in it is above w / 2.
+
+    Not for marks that people put in the middle of a structure, nor for eroded masks: what is never marked counts as
+    outside.
+
+    Args:
+        classes: classes that are marked at random, never the background; all but 0 by default.
+        ignore: the value of unknown voxels. A sample without any is labelled whole, and does not count.
+        softmax, sigmoid, temperature: what turns the input into probabilities; one sigmoid channel is the foreground.
+
+    Shapes: input (B, C, *S), target (B, 1, *S) integer; result a scalar, 0 (with zero gradient) where no sample
+    counts.
+
+    Raises:
+        ValueError: where the shapes differ, the target is not integer, or a class is no channel of the input.
+
+    Source: ours. The size principle is Tenenbaum and Griffiths, Generalization, similarity, and Bayesian inference,
+    2001; marks at random are the "selected completely at random" of learning from positive examples alone (Elkan and
+    Noto, KDD 2008).
+
+    Example:
+        >>> marks = PartialCrossEntropy(classes=[1], softmax=True, reduction="sample")
+        >>> loss = marks(logits, weak) + 0.8 * SizePrincipleLoss(softmax=True)(logits, weak)
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: Sequence[int] | None = None,
+        ignore: int = 255,
+        softmax: bool = False,
+        sigmoid: bool = False,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.activation = Activation("SizePrincipleLoss", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
+        self.classes, self.ignore = listed_classes(classes, ignore, "SizePrincipleLoss"), ignore
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        target = checked_target(target, input, self.ignore, "SizePrincipleLoss")
+        with torch.autocast(input.device.type, enabled=False):
+            p = self.activation(input)
+            if p.shape[1] == 1:
+                p = torch.cat([1 - p, p], dim=1)
+            classes = list(range(1, p.shape[1])) if self.classes is None else self.classes
+            if max(classes) >= p.shape[1]:
+                raise ValueError(
+                    f"SizePrincipleLoss: classes={classes} but the input has {p.shape[1]} channels; choose among them"
+                )
+            sizes = p[:, classes].flatten(2).sum(2)
+            marked = torch.cat([(target == k).flatten(1).any(1, keepdim=True) for k in classes], dim=1)
+            counted = marked & (target == self.ignore).flatten(1).any(1, keepdim=True)
+            # The 1 keeps the slope finite: the last voxel of a region is not pulled at harder than a whole one.
+            return (torch.log1p(sizes) * counted).sum() / counted.sum().clamp_min(1)
