@@ -1,7 +1,7 @@
 """What the regularizers cost: a training step with each over the same step with cross-entropy alone, in one run.
 
 The conditional random field's energy at full resolution and on blocks of 2, and consistency, of a U-Net at full and at
-half of the images' resolution.
+half of the images' resolution; and the size principle of marks.
 
     python benchmarks/regularizer_cost.py [--steps 20] [--threads 1] [--size 128] [--batch 4]
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from turns import ratio, step_clock, take_turns, training_step
 
 from monai_constraints import PartialCrossEntropy, Term, WeightedSum
-from monai_constraints.losses import ConsistencyLoss, CRFLoss
+from monai_constraints.losses import ConsistencyLoss, CRFLoss, SizePrincipleLoss
 from monai_constraints.transforms import BatchGamma, BatchIntensity
 
 
@@ -34,7 +34,7 @@ def unet(half: bool) -> nn.Module:
 def compare(network: nn.Module, batch: int, size: int, rounds: int) -> None:
     device = next(network.parameters()).device
     image = torch.rand(batch, 1, size, size, device=device)
-    targets: dict[str, Tensor] = {"weak": (torch.rand_like(image) > 0.9).long(), "image": image}
+    targets: dict[str, Tensor] = {"weak": torch.where(torch.rand_like(image) > 0.9, 1, 255), "image": image}
     ce = {"ce": Term(PartialCrossEntropy(), "weak")}
     optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
 
@@ -47,8 +47,9 @@ def compare(network: nn.Module, batch: int, size: int, rounds: int) -> None:
         "consistency": ConsistencyLoss(network, view=Compose([BatchGamma(), BatchIntensity()])),
     }
     calls = {name: step(WeightedSum({**ce, name: Term(term, "image")})) for name, term in terms.items()}
+    calls["size principle"] = step(WeightedSum({**ce, "size principle": Term(SizePrincipleLoss(), "weak")}))
     times = take_turns({"ce": step(WeightedSum(ce)), **calls}, rounds, clock=step_clock())
-    for name in terms:
+    for name in calls:
         print(f"  {name}: x {ratio(times, name, 'ce'):.2f}", flush=True)  # noqa: T201 - a benchmark's result
     print(f"  of {statistics.median(times['ce']):.4f} s, {rounds} rounds")  # noqa: T201
 
