@@ -31,7 +31,8 @@ class SizePrincipleLoss(nn.Module):
     cross-entropy holds on to its marks, and a voxel belongs to the region where its chance to be in it is above w / 2.
 
     Not for marks that people put in the middle of a structure, nor for eroded masks: what is never marked counts as
-    outside.
+    outside. And train with augmentation, or shortly: a network that has learned by heart where the marks of a sample
+    lie shrinks its region to them.
 
     Args:
         classes: classes that are marked at random, never the background; all but 0 by default.
