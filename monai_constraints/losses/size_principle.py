@@ -24,8 +24,6 @@ class SizePrincipleLoss(nn.Module):
 
     the partial cross-entropy averaged by sample and this loss. A region that is too small misses marks, one that is
     too large has fewer than it should; over all samples only the true one explains both, so no size has to be known.
-    A region that misses some voxel of the truth pays without limit, so soft borders end where the structure is as
-    likely as not.
 
     With weight 1 the two do not change when all of s is scaled, and regions may die out. With weight w below 1 the
     cross-entropy holds on to its marks, and a voxel belongs to the region where its chance to be in it is above w / 2.
