@@ -10,7 +10,7 @@ from monai.losses import MaskedDiceLoss
 from torch import Tensor, nn
 
 from .activation import Activation
-from .weak_target import checked_target, listed_classes
+from .weak_target import checked_target, class_channels, listed_classes
 
 __all__ = ["PartialDice"]
 
@@ -62,15 +62,7 @@ class PartialDice(nn.Module):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         target = checked_target(target, input, self.ignore, "PartialDice")
         with torch.autocast(input.device.type, enabled=False):
-            p = self.activation(input)
-            if p.shape[1] == 1:
-                p = torch.cat([1 - p, p], dim=1)
-            classes = list(range(p.shape[1])) if self.classes is None else self.classes
-            if max(classes) >= p.shape[1]:
-                raise ValueError(
-                    f"PartialDice: classes={classes} but the input has {p.shape[1]} channels; choose among them"
-                )
-            p = p if classes == list(range(p.shape[1])) else p[:, classes]
+            p, classes = class_channels(self.activation(input), self.classes, "PartialDice")
             truth = torch.cat([target == k for k in classes], dim=1).to(p.dtype)
             loss = self.dice(p, truth, (target != self.ignore).to(p.dtype))
         return loss.reshape(loss.shape[: loss.ndim - input.ndim + 2]) if self.reduction == "none" else loss

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .activation import Activation
-from .weak_target import checked_target, listed_classes
+from .weak_target import checked_target, class_channels, listed_classes
 
 __all__ = ["SizePrincipleLoss"]
 
@@ -68,15 +68,8 @@ class SizePrincipleLoss(nn.Module):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         target = checked_target(target, input, self.ignore, "SizePrincipleLoss")
         with torch.autocast(input.device.type, enabled=False):
-            p = self.activation(input)
-            if p.shape[1] == 1:
-                p = torch.cat([1 - p, p], dim=1)
-            classes = list(range(1, p.shape[1])) if self.classes is None else self.classes
-            if max(classes) >= p.shape[1]:
-                raise ValueError(
-                    f"SizePrincipleLoss: classes={classes} but the input has {p.shape[1]} channels; choose among them"
-                )
-            sizes = p[:, classes].flatten(2).sum(2)
+            p, classes = class_channels(self.activation(input), self.classes, "SizePrincipleLoss", first=1)
+            sizes = p.flatten(2).sum(2)
             marked = torch.cat([(target == k).flatten(1).any(1, keepdim=True) for k in classes], dim=1)
             counted = marked & (target == self.ignore).flatten(1).any(1, keepdim=True)
             # The 1 keeps the slope finite: the last voxel of a region is not pulled at harder than a whole one.

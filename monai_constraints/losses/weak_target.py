@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-__all__ = ["checked_target", "listed_classes"]
+__all__ = ["checked_target", "class_channels", "listed_classes"]
 
 
 def listed_classes(classes: Sequence[int] | None, ignore: int, owner: str) -> list[int] | None:
@@ -36,3 +37,18 @@ def checked_target(target: Tensor, input: Tensor, ignore: int, owner: str) -> Te
     if target.is_floating_point():
         raise ValueError(f"{owner}: target must be integer classes, got floats; cast the weak label")
     return target
+
+
+def class_channels(p: Tensor, classes: list[int] | None, owner: str, *, first: int = 0) -> tuple[Tensor, list[int]]:
+    """Probabilities (B, C, *S) of these classes, all from `first` on by default; one channel is the foreground.
+
+    Raises:
+        ValueError: where a class is no channel.
+    """
+    if p.shape[1] == 1:
+        p = torch.cat([1 - p, p], dim=1)
+    every = list(range(p.shape[1]))
+    chosen = every[first:] if classes is None else classes
+    if max(chosen) >= p.shape[1]:
+        raise ValueError(f"{owner}: classes={chosen} but the input has {p.shape[1]} channels; choose among them")
+    return (p if chosen == every else p[:, chosen]), chosen
