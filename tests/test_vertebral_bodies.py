@@ -6,10 +6,21 @@ import shutil
 import sys
 from pathlib import Path
 
+import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
-from bundle_data import SPINE_SPACING, SPINES, make_vertebral_bodies, save
+from bundle_data import (
+    BUNDLES,
+    FEATURES,
+    SHAPE,
+    SPINE_SPACING,
+    SPINES,
+    configs,
+    make_vertebral_bodies,
+    read_csv,
+    save,
+)
 from conftest import data_root
 
 from monai_constraints.data import check_cases
@@ -69,3 +80,24 @@ def test_real_data() -> None:
         assert np.unique(label).tolist() == list(range(8))
         extent = np.ptp(np.argwhere(label), axis=0)
         assert extent[1] > 2 * extent[2] and extent[1] > 4 * extent[0], item["case"]
+
+
+def test_axial_slices_train_and_come_back_as_volumes(tmp_path: Path) -> None:
+    root, bundle = make_vertebral_bodies(tmp_path / "spines"), "vertebral_bodies"
+    given = {"bundle_root": str(BUNDLES / bundle), "dataset_dir": str(root), "progress": False}
+    given |= {"trunk#features": FEATURES, "max_epochs": 1, "val_interval": 1}
+    out, protocol = tmp_path / "out", ("cpu", "axial")
+    monai.bundle.run(  # type: ignore[arg-type]
+        config_file=configs(bundle, "train", *protocol, "rows/common"), logging_file=False, output_dir=str(out), **given
+    )
+    slices = {row["case"]: int(row["slices"]) for row in read_csv(out / "patients.csv")}
+    assert slices == {"case05": SHAPE[0], "case12": SHAPE[0]}  # as many as rows from head to foot
+    with np.load(out / "predictions.npz") as pictures:
+        assert pictures["image/case05"].shape == (48, 128)
+    given |= {"ckpt_path": str(out / "model.pt"), "output_dir": str(tmp_path / "masks")}
+    monai.bundle.run(  # type: ignore[arg-type]
+        config_file=configs(bundle, "inference", *protocol), logging_file=False, **given
+    )
+    masks = sorted((tmp_path / "masks").rglob("*_pred.nii.gz"))
+    shapes = [nib.load(path).shape for path in masks]  # type: ignore[attr-defined]
+    assert shapes == [(depth, *SHAPE) for depth in SPINES.values()]
