@@ -56,6 +56,15 @@ def save_weights(bundle: str, path: Path, **options: Any) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("names", [("train",), ("train", "evaluate"), ("inference",)])
+@pytest.mark.parametrize("bundle", ["acdc", "acdc_lv"])
+def test_eight_views_of_what_is_not_square(bundle: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    """Said before a file of the data is read, not at the first validation."""
+    given = {"dataset_dir": str(tmp_path / "none"), "output_dir": str(tmp_path / "out"), "spatial_size": [48, 40]}
+    text = failure(bundle, *names, test_time_augmentation=True, **given)
+    assert "images of [48, 40]; quarter turns need a square" in text and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("names", [("train", "evaluate"), ("inference",)])
 def test_model_of_other_options(names: tuple[str, ...], acdc: Path, tmp_path: Path) -> None:
     model = save_weights("acdc_lv", tmp_path / "model.pt", neighbours=1)

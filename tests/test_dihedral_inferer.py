@@ -56,8 +56,12 @@ def test_off_leaves_the_logits(network: torch.nn.Module) -> None:
 
 def test_where_it_cannot_be_is_said(network: torch.nn.Module) -> None:
     inferer = DihedralInferer(SimpleInferer())
-    with pytest.raises(ValueError, match=r"axes \(2, 3\) of the image \(1, 2, 8, 6\)"):
+    with pytest.raises(ValueError, match=r"images of \[8, 6\]; quarter turns need a square"):
         inferer(torch.randn(1, 2, 8, 6), network)
+    with pytest.raises(ValueError, match=r"images of \[192, 160\]"):
+        inferer.check_size([192, 160])
+    inferer.check_size([192, 192])
+    DihedralInferer(SimpleInferer(), enabled=False).check_size([192, 160])
     with pytest.raises(ValueError, match="two channels"):
         inferer(torch.randn(1, 2, 8, 8), lambda x: x[:, :1])
 

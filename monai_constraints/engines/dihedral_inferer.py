@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,11 +43,8 @@ class DihedralInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         if not self.enabled:
             return self.inferer(inputs, network, *args, **kwargs)
-        first, second = self.axes
-        if inputs.shape[first] != inputs.shape[second]:
-            raise ValueError(
-                f"DihedralInferer: axes {self.axes} of the image {tuple(inputs.shape)} differ; turns need a square"
-            )
+        second = self.axes[1]
+        self._check(inputs.shape)
         total: Tensor | float = 0.0
         for mirror in (False, True):
             mirrored = inputs.flip(second) if mirror else inputs
@@ -58,3 +55,22 @@ class DihedralInferer(Inferer):
                 p = torch.rot90(output.softmax(1), -turns, self.axes)
                 total = total + (p.flip(second) if mirror else p)
         return torch.log(torch.as_tensor(total / 8).clamp_min(torch.finfo(torch.float32).tiny))
+
+    def check_size(self, spatial_size: Sequence[int]) -> None:
+        """Say it before a training starts, not at its first validation.
+
+        Args:
+            spatial_size: (*S) of the images to come.
+
+        Raises:
+            ValueError: the axes differ in length, and it is enabled.
+        """
+        if self.enabled:
+            self._check((0, 0, *spatial_size))
+
+    def _check(self, shape: Sequence[int]) -> None:
+        if shape[self.axes[0]] != shape[self.axes[1]]:
+            raise ValueError(
+                f"DihedralInferer: images of {list(shape[2:])}; quarter turns need a square. Choose another "
+                "spatial_size, or leave out the eight views (test_time_augmentation)"
+            )
