@@ -153,7 +153,14 @@ def test_wrong_options_and_rows_are_refused(tmp_path: Path) -> None:
             make_plan(table, table.protocols["p"], tmp_path, rows=[row])
 
 
-def make_run(folder: Path, dices: list[str], *, seconds: float = 10, cases: dict[str, float] | None = None) -> Path:
+def make_run(
+    folder: Path,
+    dices: list[str],
+    *,
+    seconds: float = 10,
+    cases: dict[str, float] | None = None,
+    shape: tuple[int, int] = (20, 16),
+) -> Path:
     folder.mkdir(parents=True)
     head = "epoch,seconds,batches,data_share,seconds_validation,val_dice,val_size_satisfied,val_size_stability"
     lines = [f"{i + 1},{seconds + i},5,0.25,2,{dice},0.5,{dice}" for i, dice in enumerate(dices)]
@@ -164,8 +171,8 @@ def make_run(folder: Path, dices: list[str], *, seconds: float = 10, cases: dict
         (folder / "patients.csv").write_text(text, encoding="utf-8")
         planes = {}
         for i, case in enumerate(cases):
-            image = np.random.default_rng(i).random((20, 16)).astype(np.float16)
-            label = np.zeros((20, 16), np.uint8)
+            image = np.random.default_rng(i).random(shape).astype(np.float16)
+            label = np.zeros(shape, np.uint8)
             label[5:12, 4 + i : 9 + i] = 1
             planes |= {f"image/{case}": image, f"label/{case}": label, f"pred/{case}": np.roll(label, 2, 0)}
         np.savez_compressed(folder / "predictions.npz", **planes)  # type: ignore[arg-type]
@@ -266,6 +273,19 @@ def test_the_title_of_the_panel_is_whole(methods: int, tmp_path: Path) -> None:
     text = figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_text().startswith("Worst"))[0]
     extent = text.get_window_extent()
     assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize("shape", [(20, 16), (16, 48)])
+def test_the_rows_of_the_panel_follow_each_other(shape: tuple[int, int], tmp_path: Path) -> None:
+    """Also those of wide images, such as axial slices of a spine."""
+    folder = make_run(tmp_path / "m", ["0.5"], cases={"p1": 0.5, "p2": 0.6, "p3": 0.7}, shape=shape)
+    figure = _panel([Group("m", "M", folders=[folder])], {"m": [measure(folder)]}, "")
+    assert figure is not None
+    FigureCanvasAgg(figure).draw()
+    extents = [axes.get_window_extent() for axes in figure.axes[::2]]
+    assert len(extents) == 3 and all(one.width > 2 * figure.dpi for one in extents)
+    gaps = [upper.y0 - lower.y1 for upper, lower in zip(extents, extents[1:])]
+    assert all(0 < gap < 0.7 * figure.dpi for gap in gaps)
 
 
 def test_a_damaged_folder_is_its_rows_problem(tmp_path: Path) -> None:

@@ -158,21 +158,25 @@ def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | 
         return None
     cases = list(dict.fromkeys([cases[0], cases[len(cases) // 2], cases[-1]]))
     heads = [textwrap.fill(head, 17) for head in ("ground truth", *(label for label, _ in columns.values()))]
-    height = 2.9 * len(cases) + 1.9 + 0.3 * max(head.count("\n") + 1 for head in heads)
+    limits = [
+        _around([columns[judge][1][f"label/{case}"], *(planes[f"pred/{case}"] for _, planes in columns.values())])
+        for case in cases
+    ]
+    tallest = max(abs(np.diff(one["ylim"]).item() / np.diff(one["xlim"]).item()) for one in limits)
+    height = (2.7 * tallest + 0.2) * len(cases) + 1.9 + 0.3 * max(head.count("\n") + 1 for head in heads)
     width = 2.7 * (len(columns) + 1) + 0.6
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(len(cases), len(columns) + 1, squeeze=False)
-    for row, case in zip(grid, cases):
+    for row, case, seen in zip(grid, cases, limits):
         planes = columns[judge][1]
         image, label = planes[f"image/{case}"].astype(np.float32), planes[f"label/{case}"]
-        limits = _around([label, *(planes[f"pred/{case}"] for _, planes in columns.values())])
         for axes, name in zip(row, ["", *columns]):
             draw_image(axes, image)
             draw_contours(axes, label, TRUTH)
             if name:
                 draw_contours(axes, columns[name][1][f"pred/{case}"], PREDICTION)
                 axes.set_xlabel(f"Dice {dice[name][case]:.2f}" if case in dice[name] else "", fontsize=14)
-            axes.set(**limits)
+            axes.set(**seen)
         row[0].set_ylabel(case.replace("_", "\n", 1), fontsize=14)
     for axes, head in zip(grid[0], heads):
         axes.set_title(head, fontsize=15)
