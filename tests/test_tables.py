@@ -53,6 +53,8 @@ def test_published_values_are_the_thesiss() -> None:
     assert [values.get("dice_2d") for values in found["2_3_vertebral_axial"].values()] == expected
     expected = [0.8604, 0.79, 0.6704, 0.6349, 0.7820, 0.6694, 0.6255, 0.5597]
     assert [values["dice_2d"] for values in found["2_4"].values()] == expected
+    expected = [0.8604, 0.79, 0.6704, 0.7820, 0.6694, 0.5597]
+    assert [values["dice_2d"] for values in found["2_4_vertebral_axial"].values()] == expected
     expected = [None, None, None, 0.511, 0.644, 0.582, 0.608, 0.631, 0.631, 0.650]
     assert [values.get("dice_3d") for values in found["4_stroke"].values()] == expected
     expected = [5.32, 4.778, 5.052, 5.326, 5.762, 9.234, 2.462, 3.335, 20.275, 4.952, 4.795, None]
