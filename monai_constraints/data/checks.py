@@ -210,19 +210,25 @@ def check_output_dir(path: str | os.PathLike[str]) -> None:
 
 
 def check_model(
-    path: str | os.PathLike[str], network: nn.Module | None = None, *, option: str = "--ckpt_path"
+    path: str | os.PathLike[str] | Sequence[str], network: nn.Module | None = None, *, option: str = "--ckpt_path"
 ) -> None:
     """The weights to start from, evaluate, infer with or export are there, and fit the network.
 
     Args:
-        path: the file with the network's `state_dict`.
+        path: the file with the network's `state_dict`, or a list of such files.
         network: None: only that the file is there.
         option: how the path was given, for the message.
 
     Raises:
         FileNotFoundError: it is not.
-        ValueError: it holds the weights of another network, or something else.
+        ValueError: it holds the weights of another network, or something else; the list is empty.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        if not path:
+            raise ValueError(f"check_model: no trained model; pass one file or more as {option}")
+        for one in path:
+            check_model(one, network, option=option)
+        return
     if not os.path.isfile(path):
         raise FileNotFoundError(f"check_model: no trained model at {path}; train first, or pass {option}")
     if network is None:
