@@ -313,15 +313,17 @@ def test_network_fits_metadata(bundle: str, config: str) -> None:
 
 @pytest.mark.parametrize("bundle", sorted(MAKE))
 def test_inference_repeats_train(bundle: str) -> None:
-    train, infer = (json.loads(Path(path).read_text()) for path in configs(bundle, "train", "inference"))
+    names = ("train", "evaluate", "inference")
+    train, evaluate, infer = (json.loads(Path(path).read_text()) for path in configs(bundle, *names))
     of_image = []
     for transform in train["volume_preprocessing"]["transforms"]:
         if transform != "@volume_bounds" and "image" in transform.get("keys", []):
             one = {key: value for key, value in transform.items() if key != "allow_missing_keys"} | {"keys": "image"}
             of_image.append({**one, "mode": one["mode"][0]} if "mode" in one else one)
     assert infer["preprocessing"]["transforms"] == of_image and len(of_image) >= 3
-    for key in ("network_def", "network", "spatial_size", "padded_size", "slice_axis", "dataset_dir", "device"):
+    for key in ("network_def", "spatial_size", "padded_size", "slice_axis", "dataset_dir", "device"):
         assert infer.get(key) == train.get(key), key
+    assert infer["network"] == evaluate["network"]
 
 
 @pytest.mark.parametrize("bundle", sorted(MAKE))
@@ -358,9 +360,11 @@ def test_threads_load_all_modalities(bundle: str, folders: dict[str, dict[str, A
 
 
 def test_inference_repeats_train_on_circles() -> None:
-    train, infer = (json.loads(Path(path).read_text()) for path in configs("two_circles", "train", "inference"))
-    for key in ("network_def", "network", "image_size", "radius", "device"):
+    names = ("train", "evaluate", "inference")
+    train, evaluate, infer = (json.loads(Path(path).read_text()) for path in configs("two_circles", *names))
+    for key in ("network_def", "image_size", "radius", "device"):
         assert infer[key] == train[key], key
+    assert infer["network"] == evaluate["network"]
 
 
 @pytest.mark.parametrize("bundle", NAMES)
