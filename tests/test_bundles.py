@@ -323,7 +323,7 @@ def test_inference_repeats_train(bundle: str) -> None:
     assert infer["preprocessing"]["transforms"] == of_image and len(of_image) >= 3
     for key in ("network_def", "spatial_size", "padded_size", "slice_axis", "dataset_dir", "device"):
         assert infer.get(key) == train.get(key), key
-    assert infer["network"] == evaluate["network"]
+    assert infer["network"] == evaluate["validate#evaluator#network"]
 
 
 @pytest.mark.parametrize("bundle", sorted(MAKE))
@@ -364,7 +364,7 @@ def test_inference_repeats_train_on_circles() -> None:
     train, evaluate, infer = (json.loads(Path(path).read_text()) for path in configs("two_circles", *names))
     for key in ("network_def", "image_size", "radius", "device"):
         assert infer[key] == train[key], key
-    assert infer["network"] == evaluate["network"]
+    assert infer["network"] == evaluate["validate#evaluator#network"]
 
 
 @pytest.mark.parametrize("bundle", NAMES)

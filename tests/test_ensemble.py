@@ -52,13 +52,21 @@ def test_load_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bundle", NAMES)
-@pytest.mark.parametrize("names", [("train", "evaluate"), ("inference",)])
-def test_every_bundle_takes_a_list_of_files(bundle: str, names: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("validate#evaluator#network", ("train", "evaluate")),
+        # in either order: a network of several processes must not take the place of the trained one
+        ("validate#evaluator#network", ("train", "evaluate", "multi_gpu_train")),
+        ("network", ("inference",)),
+    ],
+)
+def test_every_bundle_takes_a_list_of_files(bundle: str, key: str, names: tuple[str, ...], tmp_path: Path) -> None:
     parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, *names)))
     parser.update(settings(bundle, output_dir=str(tmp_path)))
     torch.save(parser.get_parsed_content("network_def").state_dict(), tmp_path / "model.pt")
-    parser.update({"ckpt_path": [str(tmp_path / "model.pt")] * 2})
-    ensemble = parser.get_parsed_content("network")
+    parser.update({"ckpt_path": [str(tmp_path / "model.pt")] * 2, "device": "cpu"})
+    ensemble = parser.get_parsed_content(key)
     assert isinstance(ensemble, Ensemble) and len(ensemble.networks) == 2
     parser.update({"ckpt_path": [str(tmp_path / "model.pt"), str(tmp_path / "none.pt")]})
     (check,) = (i for i, line in enumerate(parser["initialize"]) if "check_model" in line)
