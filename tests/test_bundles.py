@@ -217,7 +217,7 @@ def test_lesions_have_the_same_rows() -> None:
 def test_readme_has_every_row_and_option(bundle: str) -> None:
     text = (BUNDLES / bundle / "docs" / "README.md").read_text(encoding="utf-8")
     files = configs(bundle, "train", "evaluate", "inference")
-    keys = {key for path in files for key in json.loads(Path(path).read_text(encoding="utf-8"))}
+    keys = {key.split("#")[0] for path in files for key in json.loads(Path(path).read_text(encoding="utf-8"))}
     rows = {f"rows/{row}.json" for name, row in ROWS if name == bundle}
     missing = [name for name in (keys | rows) - PARTS if f"`{name}`" not in text and not name.startswith("+")]
     assert missing == (["dataset_dir"] if bundle == "two_circles" else [])
