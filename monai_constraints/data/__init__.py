@@ -1,7 +1,7 @@
 """Data sets, their preparation and checks, and samplers.
 
-`acdc`, `agreement`, `isles`, `promise12`, `stroke_flair`, `vertebral_bodies` and `wmh` are imported by their own names
-only: they are also commands (`python -m monai_constraints.data.acdc`).
+`acdc`, `isles`, `promise12`, `stroke_flair`, `vertebral_bodies` and `wmh` are imported by their own names only: they
+are also commands (`python -m monai_constraints.data.acdc`).
 """
 
 from __future__ import annotations
