@@ -101,15 +101,15 @@ def choose_cases(items: Sequence[dict[str, Any]], count: int | None, by: str = "
         raise ValueError(f"choose_cases: by is {by!r}; pass 'patient' or 'case'")
     if count is None:
         return list(items)
+    cases = range(len(items))
+    owners = list(cases) if by == "case" else [one.get("patient", one.get("case", i)) for i, one in zip(cases, items)]
+    units = list(dict.fromkeys(owners))
+    if not 1 <= count <= len(units):
+        raise ValueError(f"choose_cases: count is {count}, the list has {len(units)} {by}s; pass 1 to that")
     if by == "case":
-        if not 1 <= count <= len(items):
-            raise ValueError(f"choose_cases: count is {count}, the list has {len(items)} cases; pass 1 to that")
-        return [items[i] for i in sorted(random.Random(0).sample(range(len(items)), len(items))[:count])]
-    owners = [item.get("patient", item.get("case", position)) for position, item in enumerate(items)]
-    patients = list(dict.fromkeys(owners))
-    if not 1 <= count <= len(patients):
-        raise ValueError(f"choose_cases: count is {count}, the list has {len(patients)} patients; pass 1 to that")
-    chosen = {patients[(2 * i + 1) * len(patients) // (2 * count)] for i in range(count)}
+        chosen = set(random.Random(0).sample(units, len(units))[:count])
+    else:
+        chosen = {units[(2 * i + 1) * len(units) // (2 * count)] for i in range(count)}
     return [item for item, owner in zip(items, owners) if owner in chosen]
 
 
