@@ -25,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
 EPOCHS = 16
 PATIENCE = 240  # seconds, on a busy machine
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 def command(bundle: str, *names: str, launcher: tuple[str, ...] = (), **options: Any) -> list[str]:
@@ -106,9 +107,8 @@ def test_two_processes(bundle: str, tmp_path: Path) -> None:
         given["dataset_dir"] = str(MAKE[bundle](tmp_path / "data"))
     else:
         given["validate#dataloader#batch_size"] = 1  # four validation batches on one rank, three on the other
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     row = ["rows/consistency"] if bundle == "acdc_lv" else []  # the network runs twice in a step
-    arguments = command(bundle, "train", *row, "multi_gpu_train", launcher=launcher, **given)
+    arguments = command(bundle, "train", *row, "multi_gpu_train", launcher=TWO, **given)
     with started(arguments, log) as process:
         finish(process, log)
     _, last = read_csv(out / "metrics.csv")
@@ -121,13 +121,27 @@ def test_two_processes(bundle: str, tmp_path: Path) -> None:
     assert one == two
     if bundle == "acdc_lv":
         arguments = command(
-            bundle, "train", "multi_gpu_train", "evaluate", launcher=launcher, **given, evaluation_dir=str(out / "two")
+            bundle, "train", "multi_gpu_train", "evaluate", launcher=TWO, **given, evaluation_dir=str(out / "two")
         )
         with started(arguments, log) as process:
             finish(process, log)
         compare(out / "two", last)
         one, two = (sorted((out / name / "dice_raw.csv").read_text().splitlines()) for name in ("evaluation", "two"))
         assert one == two
+
+
+def test_initial_weights_on_two_processes(tmp_path: Path) -> None:
+    """Two processes whose epoch learns nothing end with the weights that one process left."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    given: dict[str, Any] = {"dataset_dir": str(make_acdc(tmp_path / "acdc")), "max_epochs": 1}
+    run("acdc_lv", "train", **given, output_dir=str(before))
+    given |= {"output_dir": after, "initial_weights": before / "model.pt", "learning_rate": 0.0, "seed": 1}
+    with started(command("acdc_lv", "train", "multi_gpu_train", launcher=TWO, **given), tmp_path / "log") as process:
+        finish(process, tmp_path / "log")
+    expected, found = (torch.load(folder / "model.pt", weights_only=True) for folder in (before, after))
+    names = [name for name in expected if name.endswith((".weight", ".bias"))]  # batch norm's statistics move
+    assert names and found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in names)
 
 
 def compare(folder: Path, row: dict[str, str]) -> None:
