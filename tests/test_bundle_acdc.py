@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_data import PATIENTS, configs, load, make_acdc, settings
+from bundle_data import PATIENTS, SPACING, configs, load, make_acdc, settings
 from monai.bundle import ConfigParser
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
@@ -23,6 +23,21 @@ def parser(acdc: Path, *rows: str, **options: Any) -> ConfigParser:
     found = ConfigParser(ConfigParser.load_config_files(configs("acdc", "train", *rows)))
     found.update(settings("acdc", dataset_dir=str(acdc), **options))
     return found
+
+
+def test_one_voxel_size(acdc: Path) -> None:
+    """Image, label and scribble on the grid that is asked for, each structure where it is bright."""
+    grid = {"padded_size": [96, 96], "spatial_size": [96, 96]}
+    own, half = (parser(acdc, voxel_size=size, **grid) for size in (0, SPACING[0] / 2))
+    for part in ("train", "validate"):
+        before, after = (one.get_parsed_content(f"{part}#volumes")[0] for one in (own, half))
+        assert after["spacing"] == [SPACING[0] / 2, SPACING[0] / 2, SPACING[2]] != before["spacing"]
+        factor = 2 * 2 * SPACING[1] / SPACING[0]
+        for k in (1, 2, 3):
+            expected = factor * (before["label"] == k).sum().item()
+            assert (after["label"] == k).sum().item() == pytest.approx(expected, rel=0.1)
+        assert after["image"][after["label"] == 3].mean() > 2 * after["image"][after["label"] == 1].mean()
+        assert "scribble" not in after or (after["scribble"] == after["label"])[after["scribble"] < 4].all()
 
 
 def test_training_slices_have_scribbles_and_bounds_of_every_structure(acdc: Path) -> None:

@@ -460,7 +460,9 @@ def test_inference(bundle: str, folders: dict[str, dict[str, Any]], tmp_path: Pa
     given = {"dataset_dir": str(data), "output_dir": str(out), "ckpt_path": str(tmp_path / "model.pt")}
     # Cropped and padded, where the bundle does that.
     size = [44, 44] if "padded_size" in parser else [48, 40]
-    grid = {key: size for key in ("padded_size", "spatial_size") if key in parser}
+    grid: dict[str, Any] = {key: size for key in ("padded_size", "spatial_size") if key in parser}
+    if "voxel_size" in parser:
+        grid = {"voxel_size": 1.1, "padded_size": [72, 72], "spatial_size": [72, 72]}
     parser.update({**given, **grid, "progress": False})
     parser["network_def"] = network
     infer = ConfigWorkflow(configs(bundle, "inference"), logging_file=False, workflow_type="infer")

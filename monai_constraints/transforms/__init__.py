@@ -6,6 +6,7 @@ from .absent_annotation import AbsentAnnotatedd
 from .batch import BatchGamma, BatchIntensity, BatchSimilarity
 from .border_weight import BorderWeightd
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
+from .common_voxel import CommonVoxeld
 from .dihedral import RandDihedrald
 from .distance_map import SignedDistanceMapd
 from .full_annotation import FullyAnnotatedd
@@ -22,6 +23,7 @@ __all__ = [
     "BatchSimilarity",
     "BorderWeightd",
     "CentroidLabeld",
+    "CommonVoxeld",
     "ConstraintBoundsd",
     "ErodedLabeld",
     "FullLabeld",

@@ -1,0 +1,67 @@
+"""Images of different voxel sizes on one grid, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, ResizeWithPadOrCropd
+
+from monai_constraints.transforms import CommonVoxeld
+
+AFFINE = torch.diag(torch.tensor([2.0, 1.5, 8.0, 1.0], dtype=torch.float64))
+
+
+def volume() -> dict[str, Any]:
+    """A disc whose mask's header says 1 mm."""
+    x, y = np.meshgrid(np.arange(30), np.arange(40), indexing="ij")
+    disc = ((x - 14) * 2.0) ** 2 + ((y - 20) * 1.5) ** 2 < 15**2
+    mask = torch.as_tensor(np.repeat(disc[None, ..., None], 3, -1).astype(np.float32))
+    return {
+        "image": MetaTensor(mask * 100, affine=AFFINE, meta={"filename_or_obj": "a.nii.gz"}),
+        "label": MetaTensor(mask.clone(), affine=torch.eye(4)),
+        "spacing": [2.0, 1.5, 8.0],
+    }
+
+
+def test_masks_follow_the_images_voxel_size() -> None:
+    keys, modes = ["image", "label", "scribble"], ["bilinear", "nearest", "nearest"]
+    before = volume()
+    out = CommonVoxeld(keys, 1.0, mode=modes, allow_missing_keys=True)(before)
+    assert out["image"].shape == out["label"].shape == (1, 59, 60, 3)
+    assert out["spacing"] == [1.0, 1.0, 8.0] and before["spacing"] == [2.0, 1.5, 8.0]
+    assert out["image"].pixdim.tolist() == pytest.approx([1, 1, 8]) == out["label"].pixdim.tolist()
+    assert set(out["label"].unique().tolist()) == {0, 1}
+    assert out["label"].sum().item() == pytest.approx(before["label"].sum().item() * 3, rel=0.03)  # the area in mm2
+    assert ((out["image"] > 50) != (out["label"] > 0)).float().mean() < 0.02
+    assert before["label"].affine.equal(torch.eye(4, dtype=torch.float64))
+
+
+def test_predictions_come_back_to_the_files_voxels() -> None:
+    chain = Compose([CommonVoxeld("image", 1.25), ResizeWithPadOrCropd("image", (64, 64, -1))])
+    item = volume()
+    seen = chain(item)["image"]
+    assert seen.shape == (1, 64, 64, 3) and seen.meta["filename_or_obj"] == "a.nii.gz"
+    back = chain.inverse({"image": seen})["image"]
+    assert back.shape == item["image"].shape and torch.allclose(back.affine, AFFINE)
+    assert torch.equal(back > 50, item["image"] > 50)
+
+
+def test_nothing_is_resampled_at_zero() -> None:
+    item = volume()
+    common = CommonVoxeld(["image", "label"], 0)
+    out = common(item)
+    assert out.keys() == item.keys() and all(out[key] is item[key] for key in item)
+    assert common.inverse(out)["image"] is item["image"]
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="mm=-1, expected a voxel size"):
+        CommonVoxeld("image", -1)
+    item = volume()
+    item["label"] = item["label"][:, :-1]
+    with pytest.raises(ValueError, match=r"'label' is \(1, 29, 40, 3\), 'image' \(1, 30, 40, 3\); expected one grid"):
+        CommonVoxeld(["image", "label"], 1.0)(item)
