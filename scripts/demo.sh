@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
-exec .venv/bin/python -m monai_constraints.experiments.table tables/two_circles.yaml --out output/two_circles --workers 2
+exec .venv/bin/python -m reproduce.table reproduce/tables/two_circles.yaml --out output/two_circles --workers 2

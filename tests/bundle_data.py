@@ -10,13 +10,13 @@ import monai.bundle
 import nibabel as nib
 import numpy as np
 
-from monai_constraints.data.acdc import acdc_datalist
-from monai_constraints.data.isles import isles_datalist
+from monai_constraints.data.datasets.acdc import acdc_datalist
+from monai_constraints.data.datasets.isles import isles_datalist
+from monai_constraints.data.datasets.promise12 import promise12_datalist
+from monai_constraints.data.datasets.stroke_flair import stroke_flair_datalist
+from monai_constraints.data.datasets.vertebral_bodies import vertebral_bodies_datalist
+from monai_constraints.data.datasets.wmh import wmh_datalist
 from monai_constraints.data.metaimage import read_metaimage
-from monai_constraints.data.promise12 import promise12_datalist
-from monai_constraints.data.stroke_flair import stroke_flair_datalist
-from monai_constraints.data.vertebral_bodies import vertebral_bodies_datalist
-from monai_constraints.data.wmh import wmh_datalist
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 # As in ACDC: the affine says 1 mm, the header of the image another voxel size.

@@ -11,7 +11,7 @@ import pytest
 from conftest import data_root
 
 from monai_constraints.data import read_datalist, write_datalist
-from monai_constraints.data.acdc import acdc_datalist
+from monai_constraints.data.datasets.acdc import acdc_datalist
 
 SPACING = [1.5, 1.25, 8.0]
 
@@ -90,8 +90,8 @@ def test_real_data() -> None:
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = make_acdc(tmp_path / "acdc", numbers=[1, 13]), tmp_path / "new" / "acdc.json"
     monkeypatch.setattr(sys, "argv", ["acdc", str(root), str(out)])
-    monkeypatch.delitem(sys.modules, "monai_constraints.data.acdc")
-    runpy.run_module("monai_constraints.data.acdc", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "monai_constraints.data.datasets.acdc")
+    runpy.run_module("monai_constraints.data.datasets.acdc", run_name="__main__")
     assert json.loads(out.read_text()) == acdc_datalist(root)
     assert list(out.parent.iterdir()) == [out]
 

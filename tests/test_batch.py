@@ -11,7 +11,7 @@ from monai_constraints import Centroid, Size
 from monai_constraints.constraints import Individual
 from monai_constraints.engines import PrepareTargets
 from monai_constraints.transforms import BatchGamma, BatchIntensity, BatchSimilarity
-from monai_constraints.transforms.batch import move_positions
+from monai_constraints.transforms.augmentation.batch import move_positions
 
 SIZE, CENTROID = Size(classes=[1, 2]), Centroid(classes=[1, 2])
 

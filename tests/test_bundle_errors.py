@@ -14,7 +14,7 @@ from bundle_data import AFFINE, MAKE, NAMES, configs, load, make_acdc, run, save
 from monai.bundle import ConfigParser
 
 from monai_constraints.data import write_datalist
-from monai_constraints.data.acdc import acdc_datalist
+from monai_constraints.data.datasets.acdc import acdc_datalist
 
 Damage = Callable[[Path], Any]
 

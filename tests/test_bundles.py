@@ -34,7 +34,7 @@ from conftest import REPOSITORY, data_root
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_constraints.data import write_datalist
-from monai_constraints.data.acdc import acdc_datalist
+from monai_constraints.data.datasets.acdc import acdc_datalist
 
 ROW_OPTIONS: dict[str, dict[str, Any]] = {
     "enet": {"network_def#features": 4},

@@ -12,7 +12,7 @@ from conftest import data_root
 
 from monai_constraints.constraints import check_bounds
 from monai_constraints.data import check_cases, check_output_dir
-from monai_constraints.data.acdc import acdc_datalist
+from monai_constraints.data.datasets.acdc import acdc_datalist
 
 SHAPE = (7, 6, 5)
 CLASSES = 3

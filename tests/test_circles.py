@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import DataLoader
 
-from monai_constraints.data.circles import TwoCircles
+from monai_constraints.data.datasets.circles import TwoCircles
 
 SMALL = {"size": 40, "radius": 6, "margin": 7}
 

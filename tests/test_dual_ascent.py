@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from monai_constraints.constraints import Centroid, NuPI, Quadratic, Size, StandardLagrangian, residuals
 from monai_constraints.engines import PrepareTargets
-from monai_constraints.handlers import DualAscent, MetricsLog, Resume, plot_curves
+from monai_constraints.handlers import DualAscent, MetricsLog, Resume
 from monai_constraints.losses import ConstraintLoss, Term, WeightedSum
+from monai_constraints.pictures import plot_curves
 
 SAMPLES = 5
 

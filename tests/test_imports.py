@@ -13,12 +13,12 @@ import monai_constraints
 
 ROOT = Path(monai_constraints.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-# constraints <- losses, metrics, transforms, data, networks <- handlers, engines <- experiments
+# constraints <- losses, metrics, transforms, data, networks <- handlers, engines, pictures <- planning <- reproduce
 LAYERS = {
-    "constraints": 0,
+    **dict.fromkeys(["files", "constraints"], 0),
     **dict.fromkeys(["losses", "metrics", "transforms", "data", "networks"], 1),
-    **dict.fromkeys(["handlers", "engines"], 2),
-    "experiments": 3,
+    "pictures": 2,
+    **dict.fromkeys(["handlers", "engines"], 3),
 }
 
 
@@ -55,7 +55,7 @@ def test_the_mathematics_imports_torch_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent != ROOT], ids=name)
 def test_imports_run_one_way(path: Path) -> None:
-    own = path.relative_to(ROOT).parts[0]
+    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
     assert own in LAYERS, f"give {own} its layer in this test and in DESIGN"
     others = {m.split(".")[1] for m in imports(path) if m.startswith("monai_constraints.")} - {own}
     assert {other for other in others if LAYERS.get(other, 99) >= LAYERS[own]} == set()

@@ -13,7 +13,7 @@ from bundle_data import PERFUSION_SPACING, PERFUSIONS, configs, load, make_isles
 from monai.bundle import ConfigParser
 
 from monai_constraints.data import check_cases
-from monai_constraints.data.isles import isles_datalist, isles_images
+from monai_constraints.data.datasets.isles import isles_datalist, isles_images
 
 NAMES = ("CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax")
 AFFINE = np.diag([*PERFUSION_SPACING, 1.0])
@@ -126,8 +126,8 @@ def test_grids_that_differ(copy: Path) -> None:
 
 def test_command_line(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["isles", str(root), str(tmp_path / "list.json")])
-    monkeypatch.delitem(sys.modules, "monai_constraints.data.isles")
-    runpy.run_module("monai_constraints.data.isles", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "monai_constraints.data.datasets.isles")
+    runpy.run_module("monai_constraints.data.datasets.isles", run_name="__main__")
     assert json.loads((tmp_path / "list.json").read_text()) == isles_datalist(root)
 
 

@@ -14,8 +14,9 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import AsDiscreted, Compose
 from torch.nn.functional import one_hot as one_hot_of
 
-from monai_constraints.handlers import Curves, Examples, MetricsLog, plot_curves, plot_examples
-from monai_constraints.handlers.examples import _flat
+from monai_constraints.handlers import Curves, Examples, MetricsLog
+from monai_constraints.pictures import plot_curves, plot_examples
+from monai_constraints.pictures.examples import flat
 
 H, W = 24, 20
 
@@ -109,9 +110,9 @@ def test_a_volume_gives_the_slice_with_most_foreground() -> None:
     label[0, :3, :3, 2] = 1
     label[0, :4, :4, 4] = 2
     image = np.arange(7.0) * np.ones((1, H, W, 7))
-    flat = _flat(sample(label=label, image=image, prediction=label, weak=None))
-    assert flat["image"].shape == (H, W) and (flat["image"] == 4).all()
-    assert flat["label"].sum() == 32
+    row = flat(sample(label=label, image=image, prediction=label, weak=None))
+    assert row["image"].shape == (H, W) and (row["image"] == 4).all()
+    assert row["label"].sum() == 32
 
 
 def evaluator(dices: list[float | None], *, one_hot: bool, decollated: bool) -> Engine:

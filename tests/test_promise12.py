@@ -14,8 +14,8 @@ from monai.transforms import LoadImaged
 
 from monai_constraints.data import check_cases
 from monai_constraints.data import metaimage as module
+from monai_constraints.data.datasets.promise12 import promise12_datalist
 from monai_constraints.data.metaimage import metaimage_reader, read_metaimage
-from monai_constraints.data.promise12 import promise12_datalist
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def test_errors_name_what_is_missing(root: Path, tmp_path: Path) -> None:
 
 def test_command_line(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["promise12", str(root), str(tmp_path / "list.json")])
-    monkeypatch.delitem(sys.modules, "monai_constraints.data.promise12")
-    runpy.run_module("monai_constraints.data.promise12", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "monai_constraints.data.datasets.promise12")
+    runpy.run_module("monai_constraints.data.datasets.promise12", run_name="__main__")
     assert json.loads((tmp_path / "list.json").read_text()) == promise12_datalist(root)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import data_root
 
-from monai_constraints.transforms.scribbles import FullLabeld, ScribbleLabeld
+from monai_constraints.transforms.annotation.scribbles import FullLabeld, ScribbleLabeld
 
 
 def test_full_label_is_the_label() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import data_root
 
-from monai_constraints.data.stroke_flair import stroke_flair_datalist
+from monai_constraints.data.datasets.stroke_flair import stroke_flair_datalist
 
 
 def make_slices(root: Path, ids: list[int], suffix: str = ".nii.gz") -> Path:
@@ -52,8 +52,8 @@ def test_errors_name_what_is_missing(tmp_path: Path) -> None:
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = make_slices(tmp_path / "data", [1, 2, 3]), tmp_path / "list.json"
     monkeypatch.setattr(sys, "argv", ["stroke_flair", str(root), str(out)])
-    monkeypatch.delitem(sys.modules, "monai_constraints.data.stroke_flair")
-    runpy.run_module("monai_constraints.data.stroke_flair", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "monai_constraints.data.datasets.stroke_flair")
+    runpy.run_module("monai_constraints.data.datasets.stroke_flair", run_name="__main__")
     assert json.loads(out.read_text()) == stroke_flair_datalist(root)
 
 

@@ -17,8 +17,8 @@ from bundle_data import BUNDLES, TINY, make_acdc, read_csv
 from test_tables import PICTURES, contents, write
 
 from monai_constraints.engines import fast_bfloat16
-from monai_constraints.experiments import table as command
-from monai_constraints.experiments.runner import _terminating, locked
+from reproduce import table as command
+from reproduce.runner import _terminating, locked
 
 EPOCHS = 32  # on two idle cores 16 were over before the signal came, once
 PATIENCE = 240  # seconds, on a busy machine
@@ -27,7 +27,7 @@ PATIENCE = 240  # seconds, on a busy machine
 def start(words: list[str], log: Path) -> subprocess.Popen[bytes]:
     paths = [str(BUNDLES.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-m", "monai_constraints.experiments.table", *words]
+    command = [sys.executable, "-m", "reproduce.table", *words]
     with log.open("ab") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, env=environment, cwd=log.parent)
 

@@ -15,16 +15,16 @@ from conftest import REPOSITORY
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from monai_constraints.experiments import table as command
-from monai_constraints.experiments.compare import compare_runs
-from monai_constraints.experiments.figures import _panel
-from monai_constraints.experiments.plan import changed_keys, make_plan
-from monai_constraints.experiments.report import Heading, write_report
-from monai_constraints.experiments.results import Group, measure
-from monai_constraints.experiments.runner import locked
-from monai_constraints.experiments.table_file import read_table
+from reproduce import table as command
+from reproduce.compare import compare_runs
+from reproduce.figures import _panel
+from reproduce.plan import changed_keys, make_plan
+from reproduce.report import Heading, write_report
+from reproduce.results import Group, measure
+from reproduce.runner import locked
+from reproduce.table_file import read_table
 
-TABLES = sorted((REPOSITORY / "tables").glob("*.yaml"))
+TABLES = sorted((REPOSITORY / "reproduce" / "tables").glob("*.yaml"))
 PICTURES = {"curves.png", "satisfaction.png", "patients.png", "panel.png"}
 
 
@@ -381,7 +381,7 @@ def test_wrong_arguments_end_with_2(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_the_table_of_the_docs_can_start(tmp_path: Path) -> None:
-    text = (REPOSITORY / "docs" / "tables.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "reproduce" / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     block = block.replace("../bundles", str(BUNDLES)).replace("reference: full ", "reference: tags ")
     table = read_table(write(tmp_path / "t.yaml", block))

@@ -24,7 +24,7 @@ from bundle_data import (
 from conftest import data_root
 
 from monai_constraints.data import check_cases
-from monai_constraints.data.vertebral_bodies import vertebral_bodies_datalist
+from monai_constraints.data.datasets.vertebral_bodies import vertebral_bodies_datalist
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = make_vertebral_bodies(tmp_path / "spines"), tmp_path / "new" / "list.json"
     monkeypatch.setattr(sys, "argv", ["vertebral_bodies", str(root), str(out)])
-    monkeypatch.delitem(sys.modules, "monai_constraints.data.vertebral_bodies")
-    runpy.run_module("monai_constraints.data.vertebral_bodies", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "monai_constraints.data.datasets.vertebral_bodies")
+    runpy.run_module("monai_constraints.data.datasets.vertebral_bodies", run_name="__main__")
     assert json.loads(out.read_text()) == vertebral_bodies_datalist(root)
 
 

@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 from monai.transforms import Randomizable
 from scipy import ndimage
 
-from monai_constraints.transforms.scribbles import FullLabeld, ScribbleLabeld
-from monai_constraints.transforms.weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
+from monai_constraints.transforms.annotation.scribbles import FullLabeld, ScribbleLabeld
+from monai_constraints.transforms.annotation.weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
 CLASSES = [0, 2, 3]
 

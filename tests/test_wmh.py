@@ -12,7 +12,7 @@ import torch
 from bundle_data import BRAIN_SPACING, SHAPE, configs, load, make_wmh, save, settings
 from monai.bundle import ConfigParser
 
-from monai_constraints.data.wmh import wmh_datalist, wmh_images
+from monai_constraints.data.datasets.wmh import wmh_datalist, wmh_images
 
 AFFINE = np.diag([*BRAIN_SPACING, 1.0])
 
@@ -123,8 +123,8 @@ def test_a_subject_twice_and_grids_that_differ(copy: Path) -> None:
 
 def test_command_line(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["wmh", str(root), str(tmp_path / "list.json")])
-    monkeypatch.delitem(sys.modules, "monai_constraints.data.wmh")
-    runpy.run_module("monai_constraints.data.wmh", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "monai_constraints.data.datasets.wmh")
+    runpy.run_module("monai_constraints.data.datasets.wmh", run_name="__main__")
     assert json.loads((tmp_path / "list.json").read_text()) == wmh_datalist(root)
 
 

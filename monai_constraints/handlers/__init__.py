@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from monai_constraints.handlers.checkpoint import BestMetric, Resume
-from monai_constraints.handlers.curves import Curves, plot_curves
+from monai_constraints.handlers.curves import Curves
 from monai_constraints.handlers.dual_ascent import DualAscent
 from monai_constraints.handlers.epoch_seed import EpochSeed
-from monai_constraints.handlers.examples import Examples, plot_examples
+from monai_constraints.handlers.examples import Examples
 from monai_constraints.handlers.interval_validation import IntervalValidation
 from monai_constraints.handlers.metrics_log import MetricsLog
 from monai_constraints.handlers.satisfaction import Satisfaction
@@ -28,6 +28,4 @@ __all__ = [
     "Satisfaction",
     "Schedule",
     "VolumeMetrics",
-    "plot_curves",
-    "plot_examples",
 ]

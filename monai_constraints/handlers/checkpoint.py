@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import CheckpointSaver
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from monai_constraints.handlers.atomic import remove_stray, replacing
+from monai_constraints.files import remove_stray, replacing
 
 __all__ = ["BestMetric", "Resume", "Stateful"]
 

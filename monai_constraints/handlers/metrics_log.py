@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_constraints.constraints import find_multipliers
-from monai_constraints.handlers.atomic import replacing
+from monai_constraints.files import replacing
 from monai_constraints.handlers.dual_ascent import DUAL_SECONDS
 
 __all__ = ["MetricsLog"]

@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
-from monai_constraints.handlers.atomic import replacing
+from monai_constraints.files import replacing
 from monai_constraints.handlers.examples import class_map, shown_channel
 from monai_constraints.metrics.volume import dice_of_masks, hausdorff95
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from .absent_annotation import AbsentAnnotatedd
-from .batch import BatchGamma, BatchIntensity, BatchSimilarity
-from .border_weight import BorderWeightd
-from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
-from .common_voxel import CommonVoxeld
-from .dihedral import RandDihedrald
-from .distance_map import SignedDistanceMapd
-from .full_annotation import FullyAnnotatedd
-from .geodesic_map import GeodesicDistanceMapd
-from .largest_component import LargestComponentd
+from .annotation.absent_annotation import AbsentAnnotatedd
+from .annotation.bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
+from .annotation.full_annotation import FullyAnnotatedd
+from .annotation.scribbles import FullLabeld, ScribbleLabeld
+from .annotation.weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
+from .augmentation.batch import BatchGamma, BatchIntensity, BatchSimilarity
+from .augmentation.dihedral import RandDihedrald
+from .grid.common_voxel import CommonVoxeld
+from .maps.border_weight import BorderWeightd
+from .maps.distance_map import SignedDistanceMapd
+from .maps.geodesic_map import GeodesicDistanceMapd
 from .neighbour_slices import NeighbourSlicesd, neighbour_channels
-from .scribbles import FullLabeld, ScribbleLabeld
-from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
+from .postprocessing.largest_component import LargestComponentd
 
 __all__ = [
     "AbsentAnnotatedd",
