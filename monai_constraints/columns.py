@@ -1,0 +1,52 @@
+"""The columns of metrics.csv, one row an epoch, and of patients.csv, one row a case and class."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BATCHES",
+    "CLASS",
+    "DATA_SHARE",
+    "DICE",
+    "DICE_2D",
+    "EPOCH",
+    "HD95",
+    "LOSS",
+    "LR",
+    "PATIENTS_COLUMNS",
+    "SECONDS",
+    "SECONDS_DUAL",
+    "SECONDS_VALIDATION",
+    "multiplier_column",
+    "term_column",
+    "validation_column",
+]
+
+EPOCH = "epoch"
+SECONDS = "seconds"  # of the training
+SECONDS_VALIDATION = "seconds_validation"
+SECONDS_DUAL = "seconds_dual"
+BATCHES = "batches"
+DATA_SHARE = "data_share"  # of the training's seconds, how much it waited for batches
+LR = "lr"
+LOSS = "loss"
+
+CLASS = "class"
+DICE = "dice"  # in 3D
+DICE_2D = "dice_2d"  # the mean over the slices
+HD95 = "hd95"  # mm
+PATIENTS_COLUMNS = ("case", "patient", CLASS, DICE, HD95, DICE_2D, "slices", "absent", "left_empty", "missed")
+
+
+def term_column(term: str) -> str:
+    """The mean of a loss term, unweighted."""
+    return f"{LOSS}_{term}"
+
+
+def validation_column(metric: str) -> str:
+    """A metric of the validation."""
+    return f"val_{metric}"
+
+
+def multiplier_column(term: str, which: str) -> str:
+    """The `mean` or `max` of a term's explicit multipliers."""
+    return f"multiplier_{term}_{which}"

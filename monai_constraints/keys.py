@@ -1,0 +1,50 @@
+"""The keys of a sample and of a batch, and the one value that means "not annotated"."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BOXES",
+    "CASE",
+    "DISTANCE",
+    "IMAGE",
+    "INDEX",
+    "LABEL",
+    "PATIENT",
+    "SCRIBBLE",
+    "SLICE",
+    "SPACING",
+    "UNKNOWN",
+    "WEAK",
+    "bounds_key",
+]
+
+IMAGE = "image"
+"""(C, *S) float."""
+LABEL = "label"
+"""(1, *S) integer classes, every voxel annotated."""
+SCRIBBLE = "scribble"
+"""(1, *S) integer classes as they are in a file, with a value of its own where nothing is annotated."""
+WEAK = "weak"
+"""(1, *S) integer classes, `UNKNOWN` where nothing is annotated."""
+BOXES = "boxes"
+"""(K, J, D, 2) voxel indices, the first and one past the last, padded with zeros."""
+DISTANCE = "distance"
+"""(K, *S) float32 signed distance."""
+CASE = "case"
+"""The name of the volume or image that a sample comes from."""
+PATIENT = "patient"
+"""Who it is of; a patient may have several cases."""
+SLICE = "slice"
+"""The number of a slice in its volume."""
+INDEX = "index"
+"""The place of a sample in its data set."""
+SPACING = "spacing"
+"""[dx, dy, dz] of the file's voxels in mm."""
+
+UNKNOWN = 255
+"""The value of a voxel of `weak` about which nobody has said anything."""
+
+
+def bounds_key(name: str) -> str:
+    """Where a batch has the bounds (K, M, 2) of the constraint of this name."""
+    return f"{name}_bounds"
