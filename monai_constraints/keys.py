@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
+    "ARGUMENT_KEYS",
+    "BORDER_WEIGHT",
     "BOXES",
     "CASE",
     "DISTANCE",
@@ -30,6 +32,8 @@ BOXES = "boxes"
 """(K, J, D, 2) voxel indices, the first and one past the last, padded with zeros."""
 DISTANCE = "distance"
 """(K, *S) float32 signed distance."""
+BORDER_WEIGHT = "border_weight"
+"""(1, *S) float32 weight of each voxel."""
 CASE = "case"
 """The name of the volume or image that a sample comes from."""
 PATIENT = "patient"
@@ -43,6 +47,10 @@ SPACING = "spacing"
 
 UNKNOWN = 255
 """The value of a voxel of `weak` about which nobody has said anything."""
+
+ARGUMENT_KEYS = {"boxes": BOXES, "distance": DISTANCE, "group": CASE, "image": IMAGE, "index": INDEX}
+ARGUMENT_KEYS |= {"known": WEAK, "weight": BORDER_WEIGHT}
+"""Where a loss finds what it needs besides its target, by the name of the argument."""
 
 
 def bounds_key(name: str) -> str:

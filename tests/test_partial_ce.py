@@ -81,7 +81,7 @@ def test_nothing_labelled_is_zero_with_zero_gradient(classes: list[int] | None, 
 
 def test_another_value_for_unknown() -> None:
     logits, target = torch.randn(2, 4, 5, 6), target_for((2, 4, 5, 6)).long()
-    other = PartialCrossEntropy(softmax=True, ignore=-1)(logits, torch.where(target == 255, -1, target))
+    other = PartialCrossEntropy(softmax=True, unknown=-1)(logits, torch.where(target == 255, -1, target))
     assert torch.equal(other, PartialCrossEntropy(softmax=True)(logits, target))
 
 
@@ -159,7 +159,7 @@ def test_errors_name_the_shapes() -> None:
             loss(logits, torch.zeros(wrong, dtype=torch.long))
     with pytest.raises(ValueError, match="must be integer classes, got floats"):
         loss(logits, torch.zeros(3, 1, 5, 6))
-    with pytest.raises(ValueError, match=r"classes=\[1, 255\] must be a list without ignore=255"):
+    with pytest.raises(ValueError, match=r"classes=\[1, 255\] must be a list without unknown=255"):
         PartialCrossEntropy(classes=[1, 255])
     with pytest.raises(ValueError, match="reduction='average'; choose mean, voxel, sample, sum or none"):
         PartialCrossEntropy(reduction="average")  # type: ignore[arg-type]

@@ -107,7 +107,7 @@ def test_errors_name_the_shapes() -> None:
         loss(logits, torch.zeros(3, 1, 5, 6))
     with pytest.raises(ValueError, match=r"classes=\[4\] but the input has 4 channels"):
         PartialDice(classes=[4], softmax=True)(logits, torch.zeros(3, 1, 5, 6, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"classes=\[1, 255\] must be a list without ignore=255"):
+    with pytest.raises(ValueError, match=r"classes=\[1, 255\] must be a list without unknown=255"):
         PartialDice(classes=[1, 255])
     with pytest.raises(ValueError, match="reduction='average'; choose mean, sum or none"):
         PartialDice(reduction="average")  # type: ignore[arg-type]

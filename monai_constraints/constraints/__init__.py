@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals, sides
 from .lagrangians import AugmentedLagrangian, NuPI, ReLULagrangian, StandardLagrangian
-from .multipliers import Multipliers, find_multipliers, observing
+from .multipliers import Multipliers, observing
 from .penalties import Hinge, LogBarrier, Penalty, Quadratic, StandardLogBarrier, duality_gap_bound
 from .pooling import GroupPooling, Groups, ImagePooling, Pooling, PoolingName, get_pooling
 from .proposals import ExactProposals, LegacyProposals, Proposals
@@ -42,7 +42,6 @@ __all__ = [
     "active",
     "check_bounds",
     "duality_gap_bound",
-    "find_multipliers",
     "get_pooling",
     "observing",
     "residuals",

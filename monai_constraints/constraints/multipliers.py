@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,16 +11,15 @@ from torch import Tensor, distributed, nn
 
 from .penalties import Penalty
 
-__all__ = ["Multipliers", "find_multipliers", "observing"]
+__all__ = ["Multipliers", "observing"]
 
 
 class Multipliers(nn.Module, Penalty):
     r"""psi(z, lambda) with a multiplier lambda >= 0 for each sample and constraint, (N, K, M, 2).
 
     Training alternates (thesis 3.4.2): SGD on the network with the multipliers fixed, then `ascend`, one step of
-    projected ascent on the multipliers from the residuals that were seen meanwhile; `DualAscent` is the handler. A
-    penalty is a function of z alone; this one also needs the samples' `index`, which `ConstraintLoss` hands on. Each
-    constraint needs an object of its own: don't share one between two terms.
+    projected ascent on the multipliers from the residuals that were seen meanwhile; `DualAscent` is the handler. It
+    needs the samples' `index`. Each constraint needs an object of its own: don't share one between two terms.
 
     Args:
         samples: N, of the training set; `index` runs from 0 to N - 1.
@@ -37,6 +36,8 @@ class Multipliers(nn.Module, Penalty):
     Raises:
         ValueError: for a learning rate <= 0, a negative start, or z and index that don't fit.
     """
+
+    needs_index = True
 
     multipliers: Tensor
     _sums: Tensor
@@ -69,7 +70,12 @@ class Multipliers(nn.Module, Penalty):
     def ascent(self, z: Tensor) -> Tensor:
         """The change of `multipliers`, before projection to >= 0, from all samples' residuals (N, K, M, 2)."""
 
-    def forward(self, z: Tensor, index: Tensor) -> Tensor:
+    def forward(self, z: Tensor, index: Tensor | None = None) -> Tensor:
+        if index is None:
+            raise ValueError(
+                f"{type(self).__name__}: keeps a multiplier for each sample and needs to know which these are; pass "
+                "index=batch['index']"
+            )
         index = self._checked(z, index)
         if self.observing:
             self._sums.index_add_(0, index, z.detach().to(self._sums.dtype))
@@ -121,19 +127,13 @@ class Multipliers(nn.Module, Penalty):
         return index.to(z.device)
 
 
-def find_multipliers(loss: nn.Module) -> dict[str, Multipliers]:
-    """The explicit multipliers in a loss, by the name of their term in a `WeightedSum`, else by their path."""
-    found = {name: module for name, module in loss.named_modules() if isinstance(module, Multipliers)}
-    return {name.removeprefix("terms.").removesuffix(".loss.penalty"): module for name, module in found.items()}
-
-
 @contextmanager
-def observing(multipliers: Mapping[str, Multipliers]) -> Iterator[None]:
+def observing(multipliers: Collection[Multipliers]) -> Iterator[None]:
     """Within the block, losses leave their residuals for the next `ascend`."""
-    for each in multipliers.values():
+    for each in multipliers:
         each.observing = True
     try:
         yield
     finally:
-        for each in multipliers.values():
+        for each in multipliers:
             each.observing = False

@@ -11,23 +11,29 @@ __all__ = ["Hinge", "LogBarrier", "Penalty", "Quadratic", "StandardLogBarrier", 
 
 
 class Penalty(ABC):
-    """psi(z), elementwise on float32 residuals of any shape; z <= 0 is satisfied."""
+    """psi(z), elementwise on float32 residuals (G, K, M, 2); z <= 0 is satisfied.
+
+    Every penalty is called in one way: `index` (G,), the samples' places in the training set, is for those that
+    remember something of each sample (`needs_index`), and nothing to the others.
+    """
+
+    needs_index: bool = False
 
     @abstractmethod
-    def __call__(self, z: Tensor) -> Tensor: ...
+    def __call__(self, z: Tensor, index: Tensor | None = None) -> Tensor: ...
 
 
 class Quadratic(Penalty):
     """psi(z) = max(0, z)^2 (thesis 2.3): no gradient where the constraint holds."""
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, index: Tensor | None = None) -> Tensor:
         return z.relu().square()
 
 
 class Hinge(Penalty):
     """psi(z) = max(0, z): the exact penalty, with the same gradient for small and large violations."""
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, index: Tensor | None = None) -> Tensor:
         return z.relu()
 
 
@@ -70,7 +76,7 @@ class LogBarrier(_Barrier):
     def __init__(self, t: float = 5.0, *, t_max: float = 1e4) -> None:
         super().__init__(t, t_max=t_max)
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, index: Tensor | None = None) -> Tensor:
         t = self.t
         knee = -1.0 / t**2
         # The two branches meet at the knee, so that each can stand still there while the other goes on.
@@ -83,13 +89,15 @@ class LogBarrier(_Barrier):
 
 
 class StandardLogBarrier(_Barrier):
-    """The standard log-barrier psi_t(z) = -log(-z) / t (thesis 1.21): for teaching, defined for z < 0 only.
+    """The standard log-barrier psi_t(z) = -log(-z) / t (thesis 1.21), defined for z < 0 only.
+
+    For teaching: no bundle uses it, since a network at its start satisfies nothing.
 
     Raises:
         ValueError: for a point that is not strictly feasible. Reading that costs a device synchronisation a call.
     """
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, index: Tensor | None = None) -> Tensor:
         infeasible = int((z >= 0).sum())
         if infeasible:
             raise ValueError(

@@ -18,6 +18,8 @@ PoolingName = Literal["image", "group"]
 class Pooling(ABC):
     """Adds the sums of samples that share a constraint."""
 
+    needs_group: bool = False
+
     @abstractmethod
     def __call__(self, sums: Tensor, bounds: Tensor, groups: Groups | None) -> tuple[Tensor, Tensor]:
         """sums (B, K, F) and bounds (B, K, M, 2) to those of G constraints sets, (G, K, F) and (G, K, M, 2)."""
@@ -43,6 +45,8 @@ class GroupPooling(Pooling):
     Raises:
         ValueError: without groups, with a wrong number of them, or where samples of a group disagree on the bounds.
     """
+
+    needs_group = True
 
     def __call__(self, sums: Tensor, bounds: Tensor, groups: Groups | None) -> tuple[Tensor, Tensor]:
         if groups is None:

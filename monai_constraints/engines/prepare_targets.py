@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monai_constraints.constraints.plain import plain
+
 __all__ = ["PrepareTargets"]
 
 
@@ -40,12 +42,8 @@ class PrepareTargets:
         missing = [key for key in (self.image_key, *self.keys) if key not in batch]
         if missing:
             raise KeyError(f"PrepareTargets: the batch lacks {missing}; it has {sorted(batch)}")
-        move = lambda x: _plain(x).to(device, non_blocking=non_blocking) if isinstance(x, Tensor) else x  # noqa: E731
+        move = lambda x: plain(x).to(device, non_blocking=non_blocking) if isinstance(x, Tensor) else x  # noqa: E731
         moved: Mapping[str, Any] = {key: move(batch[key]) for key in dict.fromkeys((self.image_key, *self.keys))}
         if self.augmentation is not None:
             moved = self.augmentation(dict(moved))
         return moved[self.image_key], {key: moved[key] for key in self.keys}
-
-
-def _plain(x: Tensor) -> Tensor:
-    return x.as_subclass(Tensor) if type(x) is not Tensor else x

@@ -13,7 +13,7 @@ from ignite.handlers import ProgressBar
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from monai_constraints.constraints import find_multipliers, observing
+from monai_constraints.constraints import Multipliers, observing
 
 __all__ = ["DUAL_SECONDS", "DualAscent"]
 
@@ -41,7 +41,7 @@ class DualAscent:
     """
 
     def __init__(self, loss: nn.Module, *, every: int = 1, own_pass: bool = True, progress: bool = False) -> None:
-        self.multipliers = find_multipliers(loss)
+        self.multipliers = [module for module in loss.modules() if isinstance(module, Multipliers)]
         if not self.multipliers or every < 1:
             raise ValueError(
                 f"DualAscent: found {len(self.multipliers)} multipliers in {type(loss).__name__}, every={every}; give "
@@ -58,7 +58,7 @@ class DualAscent:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._ascend)
 
     def _watch(self, trainer: Any) -> None:
-        for each in self.multipliers.values():
+        for each in self.multipliers:
             each.observing = not self.own_pass
 
     def _ascend(self, trainer: Any) -> None:
@@ -67,7 +67,7 @@ class DualAscent:
         start = time.perf_counter()
         if self.own_pass:
             self._pass(trainer)
-        for each in self.multipliers.values():
+        for each in self.multipliers:
             each.observing = False
             each.ascend()
         trainer.state.times[DUAL_SECONDS] = time.perf_counter() - start

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from monai_constraints.constraints import find_multipliers
+from monai_constraints import columns
 from monai_constraints.files import replacing
 from monai_constraints.handlers.dual_ascent import DUAL_SECONDS
+from monai_constraints.losses import WeightedSum
 
 __all__ = ["MetricsLog"]
 
@@ -104,9 +105,9 @@ class MetricsLog:
     def _accumulate(self, engine: Engine) -> None:
         if self.optimizer is not None:
             self._lr = self.optimizer.param_groups[0]["lr"]
-        terms = {"loss": _total(engine.state.output)}
+        terms = {columns.LOSS: _total(engine.state.output)}
         if self.loss is not None:
-            terms |= {f"loss_{name}": value for name, value in self.loss.last.items()}
+            terms |= {columns.term_column(name): value for name, value in self.loss.last.items()}
         for name, value in terms.items():
             if value is not None:  # added where it lies: reading it would wait for the device
                 total, count = self._sums.get(name, (0.0, 0))
@@ -117,31 +118,31 @@ class MetricsLog:
 
     def _end_epoch(self, engine: Engine) -> None:
         seconds = engine.state.times[Events.EPOCH_COMPLETED.name] or 0.0
-        row: dict[str, Any] = {"epoch": float(engine.state.epoch), "seconds": seconds}
+        row: dict[str, Any] = {columns.EPOCH: float(engine.state.epoch), columns.SECONDS: seconds}
         if self._batches:  # an engine that makes its own data asks for none
-            row |= {"batches": float(self._batches), "data_share": self._waited / max(seconds, 1e-9)}
+            row |= {columns.BATCHES: float(self._batches), columns.DATA_SHARE: self._waited / max(seconds, 1e-9)}
         if self._validated and self.evaluator is not None:
-            row["seconds_validation"] = self.evaluator.state.times[Events.COMPLETED.name]
+            row[columns.SECONDS_VALIDATION] = self.evaluator.state.times[Events.COMPLETED.name]
         if DUAL_SECONDS in engine.state.times:
-            row["seconds_dual"] = engine.state.times[DUAL_SECONDS]
+            row[columns.SECONDS_DUAL] = engine.state.times[DUAL_SECONDS]
         if self._lr is not None:
-            row["lr"] = float(self._lr)
+            row[columns.LR] = float(self._lr)
         row |= self._means()
-        if isinstance(self.loss, nn.Module):
-            for term, multipliers in find_multipliers(self.loss).items():
-                row |= {f"multiplier_{term}_{name}": value for name, value in multipliers.summary().items()}
+        if isinstance(self.loss, WeightedSum):
+            for term, multipliers in self.loss.multipliers().items():
+                row |= {columns.multiplier_column(term, which): value for which, value in multipliers.summary().items()}
         if self._validated and self.evaluator is not None:
-            row |= {f"val_{name}": value for name, value in _scalars(self.evaluator.state.metrics)}
+            row |= {columns.validation_column(name): value for name, value in _scalars(self.evaluator.state.metrics)}
         row |= {name: float(read()) for name, read in self.extra.items()}
         if self._writer is None or self._rows is None:
             return
         self._rows.append({name: f"{value:.9g}" for name, value in row.items()})
         self._write()
         for name, value in row.items():
-            if name != "epoch":
+            if name != columns.EPOCH:
                 self._writer.add_scalar(_tag(name), value, engine.state.epoch)
         self._writer.flush()
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != columns.EPOCH)
         logger.info("epoch %d/%s: %s", engine.state.epoch, engine.state.max_epochs, numbers)
 
     def _means(self) -> dict[str, float]:
@@ -162,9 +163,9 @@ class MetricsLog:
             return []
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if "epoch" not in (reader.fieldnames or []):
+            if columns.EPOCH not in (reader.fieldnames or []):
                 raise ValueError(f"MetricsLog: {path} has no column 'epoch'; move the file away.")
-            return [row for row in reader if int(row["epoch"]) <= done]
+            return [row for row in reader if int(row[columns.EPOCH]) <= done]
 
     def _write(self) -> None:
         rows = self._rows or []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..constraints.plain import plain
+
 __all__ = ["Activation"]
 
 
@@ -33,7 +35,7 @@ class Activation:
             raise ValueError(
                 f"{self.owner}: expected an input of (B, C, H, W) or (B, C, H, W, D), got {tuple(input.shape)}"
             )
-        x = (input.as_subclass(Tensor) if type(input) is not Tensor else input).float()
+        x = plain(input).float()
         if self.softmax:
             if x.shape[1] == 1:
                 raise ValueError(f"{self.owner}: softmax=True on one channel is 1 everywhere; use sigmoid=True")

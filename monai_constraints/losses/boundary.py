@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .activation import Activation
+from ..constraints.plain import plain
+from ..keys import DISTANCE
+from .base import LossOnProbabilities
 
 __all__ = ["BoundaryMapLoss"]
 
 
-class BoundaryMapLoss(nn.Module):
+class BoundaryMapLoss(LossOnProbabilities):
     r"""sum_q phi_G(q) s(q), averaged over voxels, classes and batch (thesis 4.5).
 
     phi_G is negative inside the class, so the loss is lowest, and negative, where the prediction is the class itself.
@@ -41,6 +43,7 @@ class BoundaryMapLoss(nn.Module):
     """
 
     collapses_alone = True
+    target_key = DISTANCE
 
     def __init__(
         self,
@@ -52,23 +55,20 @@ class BoundaryMapLoss(nn.Module):
         reduction: Literal["mean", "sum", "none"] = "mean",
         offset: bool = False,
     ) -> None:
-        super().__init__()
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"BoundaryMapLoss: reduction={reduction!r}; choose mean, sum or none")
-        if classes is not None and (len(classes) == 0 or len(set(classes)) != len(classes) or min(classes) < 0):
-            raise ValueError(f"BoundaryMapLoss: classes={list(classes)} must be distinct channels >= 0")
-        self.classes = None if classes is None else tuple(classes)
-        self.activation = Activation("BoundaryMapLoss", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
-        self.reduction, self.offset = reduction, offset
+        super().__init__(
+            classes=classes, softmax=softmax, sigmoid=sigmoid, temperature=temperature, reduction=reduction
+        )
+        self.offset = offset
 
     def forward(self, input: Tensor, distance: Tensor, *, voxels: Tensor | int | None = None) -> Tensor:
         """The loss.
 
         Args:
+            input, distance: see the class.
             voxels: of the whole volume that each patch of the batch was cut from, with `reduction="sum"`: each sample
                 is divided by K * voxels. Added over all patches of a volume, that is the volume's mean.
         """
-        distance = distance.as_subclass(Tensor) if type(distance) is not Tensor else distance
+        distance = plain(distance)
         if not distance.is_floating_point():
             raise ValueError(
                 f"BoundaryMapLoss: the map is {distance.dtype}, expected floating point; make it with "
@@ -76,8 +76,8 @@ class BoundaryMapLoss(nn.Module):
             )
         if voxels is not None and self.reduction != "sum":
             raise ValueError(f"BoundaryMapLoss: voxels goes with reduction='sum', not {self.reduction!r}")
-        with torch.autocast(input.device.type, enabled=False):
-            p = self._select(self.activation(input))
+        with self.probabilities(input) as p:
+            p = self.select(p)
             if p.shape != distance.shape:
                 raise ValueError(
                     f"BoundaryMapLoss: the map is {tuple(distance.shape)}, the chosen probabilities {tuple(p.shape)} "
@@ -89,23 +89,7 @@ class BoundaryMapLoss(nn.Module):
             if self.offset:
                 # phi * g: where phi is 0 the mask does not matter.
                 loss = loss - distance.clamp_max(0)
-            if self.reduction == "none":
-                return loss
-            if self.reduction == "mean":
-                return loss.mean()
             if voxels is None:
-                return loss.sum()
+                return self.reduce(loss)
             whole = torch.as_tensor(voxels, dtype=torch.float32, device=loss.device) * loss.shape[1]
             return (loss.flatten(1).sum(1) / whole).sum()
-
-    def _select(self, p: Tensor) -> Tensor:
-        if self.classes is None or self.classes == tuple(range(p.shape[1])):
-            return p
-        if p.shape[1] == 1 and len(self.classes) == 1:
-            return p
-        if max(self.classes) >= p.shape[1]:
-            raise ValueError(
-                f"BoundaryMapLoss: classes={list(self.classes)}, but the input has {p.shape[1]} channels; choose "
-                "classes among the network's outputs"
-            )
-        return p[:, list(self.classes)]

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..constraints.plain import plain
+from ..keys import IMAGE
 from .activation import Activation
-from .partial_ce import PROBABILITY_FLOOR
+from .base import PROBABILITY_FLOOR, LossOnProbabilities
 
 __all__ = ["ConsistencyLoss"]
 
 
-class ConsistencyLoss(nn.Module):
+class ConsistencyLoss(LossOnProbabilities):
     r"""-1/|Omega| sum_p [max_k s_pk >= threshold] log s'_{p, y_p}, with y_p = argmax_k s_pk: FixMatch for pixels.
 
     s are the probabilities of the image, held fixed, and s' those of a view of it: other intensities (`view`), and in
@@ -47,6 +49,9 @@ class ConsistencyLoss(nn.Module):
         >>> loss(network(batch["image"]), batch["image"])
     """
 
+    target_key = IMAGE
+    reductions = ("mean",)
+
     def __init__(
         self,
         network: nn.Module,
@@ -58,7 +63,7 @@ class ConsistencyLoss(nn.Module):
         softmax: bool = False,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(softmax=softmax, temperature=temperature)
         if not 0 <= threshold <= 1 or not 0 <= cut <= 1:
             raise ValueError(f"ConsistencyLoss: threshold={threshold} and cut={cut} must be from 0 to 1")
         # In a tuple it is no submodule, whose weights a checkpoint of the loss would hold a second time. Without its
@@ -66,11 +71,10 @@ class ConsistencyLoss(nn.Module):
         # processes all the same, by hooks on the parameters.
         self._network = (network.module if isinstance(network, DistributedDataParallel) else network,)
         self.inferer, self.view, self.threshold, self.cut = inferer, view, threshold, cut
-        self.activation = Activation("ConsistencyLoss", softmax=softmax, temperature=temperature)
         self.view_activation = Activation("ConsistencyLoss", softmax=True, temperature=temperature)
 
     def forward(self, input: Tensor, image: Tensor) -> Tensor:
-        image = image.as_subclass(Tensor) if type(image) is not Tensor else image
+        image = plain(image)
         if input.shape[1] < 2 or input.shape[0] != image.shape[0] or input.shape[2:] != image.shape[2:]:
             raise ValueError(
                 f"ConsistencyLoss: input {tuple(input.shape)} and image {tuple(image.shape)}; expected (B, C, *S) with "

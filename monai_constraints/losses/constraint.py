@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..constraints import (
-    Groups,
-    Multipliers,
-    Penalty,
-    Pooling,
-    PoolingName,
-    Statistic,
-    get_pooling,
-    sides,
-)
-from .activation import Activation
+from ..constraints import Groups, Patch, Penalty, Pooling, PoolingName, Statistic, get_pooling, sides
+from .base import LossOnProbabilities
 
 __all__ = ["ConstraintLoss"]
 
-ROOT_FLOOR = 1e-10  # the square root's slope is infinite at 0
 
-
-class ConstraintLoss(nn.Module):
+class ConstraintLoss(LossOnProbabilities):
     r"""psi(a - f(s)) + psi(f(s) - b), the soft form of a <= f(s) <= b (thesis 2.2, 3.8).
 
     The terms of all classes, values and sides are added, those of the batch averaged (`reduction="batchmean"`), and
@@ -37,26 +27,25 @@ class ConstraintLoss(nn.Module):
         softmax, sigmoid, temperature: what turns the input into probabilities; nothing by default.
         pooling: who shares one constraint: "image", "group" (the slices of a volume), or a `Pooling`.
         divide_by_voxels: divide by |Omega| of one sample (one slice where slices are grouped).
-        link: a monotone function of f, a and b alike, under which the constraint stays the same and the penalty
-            changes: "identity", or "sqrt", for statistics that are never negative. In the size itself, twice what a
-            small structure has costs as little as a few per cent too many of a large one, and a few false voxels of
-            an absent one cost next to nothing. In its root, (sqrt f - sqrt b)^2 is about (f - b)^2 / 4b: a voxel
-            feels how far off the size is relative to what is asked for; without anything asked for (b = 0) it is f.
-            Not in the thesis.
         reduction: "batchmean" as above (the published log-barrier code up to the batch, which is 1 there); "mean" over
             samples, classes and values (the published size loss); "sum"; "none" for (G, K, M, 2).
 
-    Shapes: input (B, C, *S); bounds (B, K, M, 2); image (B, C', *S), for statistics of intensities; group: B names;
-    index: (B,) integers, the samples' places in the training set, for explicit multipliers.
+    Shapes: input (B, C, *S); bounds (B, K, M, 2); image (B, C', *S), for statistics of intensities; boxes
+    (B, K, J, D, 2), for those of boxes; group: B names; index: (B,) integers, the samples' places in the training set,
+    for explicit multipliers.
 
     Raises:
-        ValueError: where the bounds do not fit the statistic's classes and values, multipliers lack the index, or the
-            link does not fit the statistic.
+        ValueError: where the bounds do not fit the statistic's classes and values, or something that statistic,
+            pooling or penalty needs is missing.
 
     Example:
         >>> loss = ConstraintLoss(Size(classes=[1]), LogBarrier(t=5), softmax=True)
         >>> loss(logits, batch["size_bounds"])
     """
+
+    target_key = None
+    local = False
+    reductions = ("batchmean", "mean", "sum", "none")
 
     def __init__(
         self,
@@ -68,40 +57,18 @@ class ConstraintLoss(nn.Module):
         temperature: float = 1.0,
         pooling: PoolingName | Pooling = "image",
         divide_by_voxels: bool = True,
-        link: Literal["identity", "sqrt"] = "identity",
         reduction: Literal["batchmean", "mean", "sum", "none"] = "batchmean",
     ) -> None:
-        super().__init__()
-        if reduction not in ("batchmean", "mean", "sum", "none"):
-            raise ValueError(f"ConstraintLoss: reduction={reduction!r}; choose batchmean, mean, sum or none")
-        if link not in ("identity", "sqrt"):
-            raise ValueError(f"ConstraintLoss: link={link!r}; choose identity or sqrt")
-        if link == "sqrt" and statistic.minimum < 0:
-            raise ValueError(
-                f"ConstraintLoss: link='sqrt' of {type(statistic).__name__}, which may be negative; take identity"
-            )
-        self.statistic, self.penalty, self.link = statistic, penalty, link
-        self.activation = Activation("ConstraintLoss", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
-        self.pooling = get_pooling(pooling)
-        self.divide_by_voxels, self.reduction = divide_by_voxels, reduction
-
-    def residuals(
-        self, probabilities: Tensor, bounds: Tensor, *, image: Tensor | None = None, group: Groups | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """z (G, K, M, 2), and the sign with which its sides contain f: 0 where they constrain nothing."""
-        sums = self.statistic.sums(probabilities, image=image)
-        if bounds.ndim != 4 or bounds.shape[:2] != sums.shape[:2]:
-            raise ValueError(
-                f"ConstraintLoss: bounds {tuple(bounds.shape)} have K={bounds.shape[1] if bounds.ndim > 1 else '?'}, "
-                f"the statistic has B={sums.shape[0]}, K={sums.shape[1]} for probabilities "
-                f"{tuple(probabilities.shape)}; make the bounds (B, K, M, 2) with classes={self.statistic.classes}"
-            )
-        pooled, bounds = self.pooling(sums, bounds, group)
-        centre = self.statistic.centre(probabilities.shape[2:], sums.device)
-        value = self.statistic.value(pooled, centre)
-        if self.link == "sqrt":
-            value, bounds = _root(value), _root(bounds)
-        return sides(value, bounds)
+        super().__init__(softmax=softmax, sigmoid=sigmoid, temperature=temperature, reduction=reduction)
+        self.statistic, self.penalty, self.pooling = statistic, penalty, get_pooling(pooling)
+        self.divide_by_voxels = divide_by_voxels
+        asked = {
+            "image": statistic.needs_image,
+            "boxes": statistic.needs_boxes,
+            "group": self.pooling.needs_group,
+            "index": penalty.needs_index,
+        }
+        self.needs = tuple(name for name, needed in asked.items() if needed)
 
     def forward(
         self,
@@ -109,32 +76,55 @@ class ConstraintLoss(nn.Module):
         bounds: Tensor,
         *,
         image: Tensor | None = None,
+        boxes: Tensor | None = None,
         group: Groups | None = None,
         index: Tensor | None = None,
     ) -> Tensor:
-        with torch.autocast(input.device.type, enabled=False):
-            probabilities = self.activation(input)
-            z, sign = self.residuals(probabilities, bounds, image=image, group=group)
-            psi = self._penalised(z, group, index)
-            parts = math.prod(probabilities.shape[2:]) if self.divide_by_voxels else 1
+        sums = self.sums(input, bounds, image=image, boxes=boxes)
+        return self.of_sums(sums, bounds, shape=input.shape[2:], group=group, index=index)
+
+    def sums(
+        self,
+        input: Tensor,
+        bounds: Tensor | None = None,
+        *,
+        image: Tensor | None = None,
+        boxes: Tensor | None = None,
+        patch: Patch | None = None,
+    ) -> Tensor:
+        """The statistic's sums (B, K, F), which add over the patches of an image; bounds say nothing of them."""
+        with self.probabilities(input) as p:
+            return self.statistic.measure(p, image=image, boxes=boxes, patch=patch)
+
+    def residuals(
+        self, sums: Tensor, bounds: Tensor, *, shape: Sequence[int], group: Groups | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """z (G, K, M, 2) of whole images, and the sign with which its sides contain f: 0 where they bound nothing."""
+        if bounds.ndim != 4 or len(bounds) != len(sums):
+            raise ValueError(
+                f"ConstraintLoss: bounds {tuple(bounds.shape)} for B={len(sums)} samples and classes="
+                f"{self.statistic.classes}; make them (B, K, M, 2), with the same statistic"
+            )
+        pooled, bounds = self.pooling(sums, bounds, group)
+        return sides(self.statistic.value(pooled, self.statistic.centre(shape, sums.device)), bounds)
+
+    def of_sums(
+        self,
+        sums: Tensor,
+        bounds: Tensor,
+        *,
+        shape: Sequence[int],
+        group: Groups | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of whole images of this shape (*S), from their sums."""
+        with torch.autocast(sums.device.type, enabled=False):
+            z, sign = self.residuals(sums, bounds, shape=shape, group=group)
+            psi = self.penalty(z, None if index is None else self.pooling.representatives(index, group))
+            parts = math.prod(shape) if self.divide_by_voxels else 1
             if self.reduction == "batchmean":
                 parts *= len(psi)
             elif self.reduction == "mean":
                 parts *= psi.numel() // 2
             weight = sign.abs() / parts
             return psi * weight if self.reduction == "none" else torch.dot(psi.flatten(), weight.flatten())
-
-    def _penalised(self, z: Tensor, group: Groups | None, index: Tensor | None) -> Tensor:
-        if not isinstance(self.penalty, Multipliers):
-            return self.penalty(z)
-        if index is None:
-            raise ValueError(
-                f"ConstraintLoss: {type(self.penalty).__name__} keeps a multiplier for each sample and needs to know "
-                "which these are; pass index=batch['index'], in a Term arguments={'index': 'index'}"
-            )
-        return self.penalty(z, self.pooling.representatives(index, group))
-
-
-def _root(x: Tensor) -> Tensor:
-    """Infinite bounds stay as they are."""
-    return torch.where(x.abs() < float("inf"), x.clamp_min(ROOT_FLOOR).sqrt(), x)

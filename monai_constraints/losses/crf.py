@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from itertools import product
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d
 
-from .activation import Activation
+from ..constraints.plain import plain
+from ..keys import IMAGE
+from .base import LossOnProbabilities
 
 __all__ = ["CRFLoss"]
 
 
-class CRFLoss(nn.Module):
+class CRFLoss(LossOnProbabilities):
     r"""sum_k E_k / (1 + A_k)^a, E_k = sum_p sum_{q in N(p)} w_pq s_pk (1 - s_qk), A_k = sum_p s_pk: the Potts model.
 
     w_pq = exp(-|p - q|^2 / 2 position^2 - |I_p - I_q|^2 / 2 intensity^2), N(p) the voxels of the image that are at
@@ -55,6 +57,9 @@ class CRFLoss(nn.Module):
         >>> loss(logits, batch["image"])
     """
 
+    target_key = IMAGE
+    reductions = ("mean",)
+
     def __init__(
         self,
         *,
@@ -68,7 +73,7 @@ class CRFLoss(nn.Module):
         sigmoid: bool = False,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(classes=classes, softmax=softmax, sigmoid=sigmoid, temperature=temperature)
         if min(radius, stride) < 1 or not min(position, intensity) > 0:
             raise ValueError(
                 f"CRFLoss: radius={radius} and stride={stride} must be at least 1, position={position} and "
@@ -76,22 +81,18 @@ class CRFLoss(nn.Module):
             )
         if not 0 <= area_power <= 1:
             raise ValueError(f"CRFLoss: area_power={area_power}; give 0 to 1")
-        if classes is not None and (len(classes) == 0 or min(classes) < 0):
-            raise ValueError(f"CRFLoss: classes={list(classes)} must be channels >= 0, one or more")
-        self.classes = None if classes is None else list(classes)
         self.area_power = area_power
         self.radius, self.position, self.intensity, self.stride = radius, position, intensity, stride
-        self.activation = Activation("CRFLoss", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
 
     def forward(self, input: Tensor, image: Tensor) -> Tensor:
-        image = image.as_subclass(Tensor) if type(image) is not Tensor else image
+        image = plain(image)
         if image.shape[0] != input.shape[0] or image.shape[2:] != input.shape[2:]:
             raise ValueError(
                 f"CRFLoss: image {tuple(image.shape)} does not fit input {tuple(input.shape)}; expected (B, C', *S) "
                 "on the network's grid, augmented with it"
             )
-        with torch.autocast(input.device.type, enabled=False):
-            p, image = self._select(self.activation(input)), image.float()
+        with self.probabilities(input) as p:
+            p, image = self.select(p), image.float()
             if self.stride > 1:
                 pool = avg_pool2d if p.ndim == 4 else avg_pool3d
                 p, image = pool(p, self.stride), pool(image, self.stride)
@@ -103,15 +104,6 @@ class CRFLoss(nn.Module):
             voxels = p[0, 0].numel()
             area = (1 + p.flatten(2).sum(2)) / voxels if self.area_power else 1
             return (energy / (count * voxels) / area**self.area_power).sum(1).mean()
-
-    def _select(self, p: Tensor) -> Tensor:
-        if self.classes is None:
-            return p
-        if max(self.classes) >= p.shape[1]:
-            raise ValueError(
-                f"CRFLoss: classes={self.classes}, but the input has {p.shape[1]} channels; choose among these"
-            )
-        return p[:, self.classes]
 
     @torch.no_grad()
     def _sum_neighbours(self, p: Tensor, image: Tensor) -> tuple[Tensor, Tensor, float]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["OnLogits"]
+from .base import PROBABILITY_FLOOR
 
-PROBABILITY_FLOOR = 1e-30  # a normal float32, so that a confident mistake keeps its gradient
+__all__ = ["OnLogits"]
 
 
 class OnLogits(nn.Module):

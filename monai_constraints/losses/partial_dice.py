@@ -6,26 +6,24 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from monai.losses import MaskedDiceLoss
-from torch import Tensor, nn
+from torch import Tensor
 
-from .activation import Activation
-from .weak_target import checked_target, class_channels, listed_classes
+from ..keys import UNKNOWN
+from .labelled import LossOnLabelled
 
 __all__ = ["PartialDice"]
 
 
-class PartialDice(nn.Module):
+class PartialDice(LossOnLabelled):
     r"""1 - 2 sum_{p in Omega_L} s_pk y_pk / (sum_{p in Omega_L} s_pk + y_pk), the mean over classes k.
 
-    Omega_L are the labelled voxels; what the network says elsewhere does not count. MONAI's `MaskedDiceLoss` on the
-    form of target that our losses share: one integer map in which a value means "unknown".
+    Omega_L are the labelled voxels; what the network says elsewhere does not count. The numbers are those of MONAI's
+    `MaskedDiceLoss`, which has no form that adds over patches.
 
     Args:
         classes: labels that count, all by default. A labelled voxel of another class still says that it is none of
             these, so keep the background's labels in the map.
-        ignore: the value of unknown voxels.
-        softmax, sigmoid, temperature: what turns the input into probabilities; one sigmoid channel is the foreground.
+        unknown, softmax, sigmoid, temperature: as in `PartialCrossEntropy`.
         batch: one Dice for each class over all samples of the batch. False: one for each sample, in which a class
             without a labelled voxel costs 1 if anything is predicted on the labels of the others, however little.
         reduction: "mean" over classes (and samples, with batch=False); "sum"; "none" for (K,) or (B, K).
@@ -39,11 +37,13 @@ class PartialDice(nn.Module):
     Source: Milletari et al., V-Net, 3DV 2016, for the soft Dice; restricted to what is labelled.
     """
 
+    local = False
+
     def __init__(
         self,
         *,
         classes: Sequence[int] | None = None,
-        ignore: int = 255,
+        unknown: int = UNKNOWN,
         softmax: bool = False,
         sigmoid: bool = False,
         temperature: float = 1.0,
@@ -51,18 +51,26 @@ class PartialDice(nn.Module):
         reduction: Literal["mean", "sum", "none"] = "mean",
         smooth: float = 1e-5,
     ) -> None:
-        super().__init__()
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"PartialDice: reduction={reduction!r}; choose mean, sum or none")
-        self.activation = Activation("PartialDice", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
-        self.classes = listed_classes(classes, ignore, "PartialDice")
-        self.ignore, self.reduction = ignore, reduction
-        self.dice = MaskedDiceLoss(batch=batch, reduction=reduction, smooth_nr=smooth, smooth_dr=smooth)
+        super().__init__(
+            classes=classes, unknown=unknown, softmax=softmax, sigmoid=sigmoid, temperature=temperature,
+            reduction=reduction,
+        )  # fmt: skip
+        self.batch, self.smooth = batch, smooth
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        target = checked_target(target, input, self.ignore, "PartialDice")
-        with torch.autocast(input.device.type, enabled=False):
-            p, classes = class_channels(self.activation(input), self.classes, "PartialDice")
+        return self.of_sums(self.sums(input, target), shape=input.shape[2:])
+
+    def sums(self, input: Tensor, target: Tensor) -> Tensor:
+        """sum s y and sum s + y over the labelled voxels of each sample and class, (B, K, 2)."""
+        target = self.labels(target, input)
+        with self.probabilities(input) as p:
+            p, classes = self.channels(p)
             truth = torch.cat([target == k for k in classes], dim=1).to(p.dtype)
-            loss = self.dice(p, truth, (target != self.ignore).to(p.dtype))
-        return loss.reshape(loss.shape[: loss.ndim - input.ndim + 2]) if self.reduction == "none" else loss
+            p = p * (target != self.unknown)
+            both = [(p * truth).flatten(2).sum(2), p.flatten(2).sum(2) + truth.flatten(2).sum(2)]
+            return torch.stack(both, dim=2)
+
+    def of_sums(self, sums: Tensor, *, shape: Sequence[int]) -> Tensor:
+        """The loss of whole images, from their sums."""
+        overlap, total = (sums.sum(0) if self.batch else sums).unbind(-1)
+        return self.reduce(1 - (2 * overlap + self.smooth) / (total + self.smooth))

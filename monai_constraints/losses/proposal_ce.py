@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..constraints import ExactProposals, Proposals, Statistic
-from .activation import Activation
-from .partial_ce import PROBABILITY_FLOOR
+from .base import PROBABILITY_FLOOR, LossOnProbabilities
 
 __all__ = ["ProposalCrossEntropy"]
 
 
-class ProposalCrossEntropy(nn.Module):
+class ProposalCrossEntropy(LossOnProbabilities):
     r"""-sum_p sum_k y_kp log s_kp / |Omega|, y the proposal: nearest to s within the bounds (thesis 1.24, Algorithm 4).
 
     The proposal is made anew at each step, and is constant for the gradient, which vanishes where the bounds hold.
@@ -26,13 +25,17 @@ class ProposalCrossEntropy(nn.Module):
         softmax, temperature: what turns the input into probabilities; nothing by default.
         reduction: "mean" over voxels and batch; "sum"; "none" for (B, 1, *S).
 
-    Shapes: input (B, C, *S), C >= 2; bounds (B, K, M, 2); image (B, C', *S), for statistics of intensities.
+    Shapes: input (B, C, *S), C >= 2; bounds (B, K, M, 2); image (B, C', *S), for statistics of intensities; known
+    (B, 1, *S), a weak label whose labelled voxels keep their class in the proposal, which it need not have.
 
     Raises:
         ValueError: for a statistic that is not linear, or bounds that do not fit.
 
     Source: Pathak et al., Constrained convolutional neural networks for weakly supervised segmentation, 2015.
     """
+
+    target_key = None
+    local = False
 
     def __init__(
         self,
@@ -43,28 +46,24 @@ class ProposalCrossEntropy(nn.Module):
         temperature: float = 1.0,
         reduction: Literal["mean", "sum", "none"] = "mean",
     ) -> None:
-        super().__init__()
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"ProposalCrossEntropy: reduction={reduction!r}; choose mean, sum or none")
+        super().__init__(softmax=softmax, temperature=temperature, reduction=reduction)
         if not statistic.linear:
             raise ValueError(
                 f"ProposalCrossEntropy: {type(statistic).__name__} is not a sum over voxels, and proposals need linear "
                 "constraints (thesis 1.24); use ConstraintLoss, or set `linear = True` on a statistic whose value is "
                 "its sums"
             )
-        self.statistic, self.reduction = statistic, reduction
+        self.statistic = statistic
         self.proposals = ExactProposals() if proposals is None else proposals
-        self.activation = Activation("ProposalCrossEntropy", softmax=softmax, temperature=temperature)
+        self.needs = ("image",) if statistic.needs_image else ()
 
-    def forward(self, input: Tensor, bounds: Tensor, *, image: Tensor | None = None) -> Tensor:
-        with torch.autocast(input.device.type, enabled=False):
-            s = self.activation(input)
+    def forward(
+        self, input: Tensor, bounds: Tensor, *, image: Tensor | None = None, known: Tensor | None = None
+    ) -> Tensor:
+        with self.probabilities(input) as s:
             if self.statistic.needs_image and image is None:
                 raise ValueError(f"{type(self.statistic).__name__}: needs the image; pass image=(B, C, *S)")
             phi = self.statistic.feature_maps(tuple(s.shape[2:]), s.device, image)
             classes = self.statistic.classes or range(s.shape[1])
-            y = self.proposals(s, phi, bounds, classes)
-            loss = -(y * torch.log(s + PROBABILITY_FLOOR)).sum(1, keepdim=True)
-            if self.reduction == "none":
-                return loss
-            return loss.mean() if self.reduction == "mean" else loss.sum()
+            y = self.proposals(s, phi, bounds, classes, known=known)
+            return self.reduce(-(y * torch.log(s + PROBABILITY_FLOOR)).sum(1, keepdim=True))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .activation import Activation
-from .weak_target import checked_target, class_channels, listed_classes
+from .labelled import LossOnLabelled
 
 __all__ = ["SizePrincipleLoss"]
 
 
-class SizePrincipleLoss(nn.Module):
+class SizePrincipleLoss(LossOnLabelled):
     r"""log(1 + sum_p s_pk), the mean over the classes k and samples that have a mark of k and unknown voxels too.
 
     Beside the cross-entropy of the marks it is the likelihood of where they lie. Say that the marks M of a sample
@@ -34,7 +33,7 @@ class SizePrincipleLoss(nn.Module):
 
     Args:
         classes: classes that are marked at random, never the background; all but 0 by default.
-        ignore: the value of unknown voxels. A sample without any is labelled whole, and does not count.
+        unknown: the value of voxels without annotation. A sample without any is labelled whole, and does not count.
         softmax, sigmoid, temperature: what turns the input into probabilities; one sigmoid channel is the foreground.
 
     Shapes: input (B, C, *S), target (B, 1, *S) integer; result a scalar, 0 (with zero gradient) where no sample
@@ -52,25 +51,25 @@ class SizePrincipleLoss(nn.Module):
         >>> loss = marks(logits, weak) + 0.8 * SizePrincipleLoss(softmax=True)(logits, weak)
     """
 
-    def __init__(
-        self,
-        *,
-        classes: Sequence[int] | None = None,
-        ignore: int = 255,
-        softmax: bool = False,
-        sigmoid: bool = False,
-        temperature: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.activation = Activation("SizePrincipleLoss", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
-        self.classes, self.ignore = listed_classes(classes, ignore, "SizePrincipleLoss"), ignore
+    local = False
+    reductions = ("mean",)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        target = checked_target(target, input, self.ignore, "SizePrincipleLoss")
-        with torch.autocast(input.device.type, enabled=False):
-            p, classes = class_channels(self.activation(input), self.classes, "SizePrincipleLoss", first=1)
+        return self.of_sums(self.sums(input, target), shape=input.shape[2:])
+
+    def sums(self, input: Tensor, target: Tensor) -> Tensor:
+        """Size, number of marks, and number of unknown voxels of each sample and class, (B, K, 3)."""
+        target = self.labels(target, input)
+        with self.probabilities(input) as p:
+            p, classes = self.channels(p, first=1)
             sizes = p.flatten(2).sum(2)
-            marked = torch.cat([(target == k).flatten(1).any(1, keepdim=True) for k in classes], dim=1)
-            counted = marked & (target == self.ignore).flatten(1).any(1, keepdim=True)
-            # The 1 keeps the slope finite: the last voxel of a region is not pulled at harder than a whole one.
-            return (torch.log1p(sizes) * counted).sum() / counted.sum().clamp_min(1)
+            marks = torch.cat([(target == k).flatten(1).sum(1, keepdim=True) for k in classes], dim=1)
+            unknown = (target == self.unknown).flatten(1).sum(1, keepdim=True).expand_as(marks)
+            return torch.stack([sizes, marks.to(sizes.dtype), unknown.to(sizes.dtype)], dim=2)
+
+    def of_sums(self, sums: Tensor, *, shape: Sequence[int]) -> Tensor:
+        """The loss of whole images, from their sums."""
+        sizes, marks, unknown = sums.unbind(-1)
+        counted = (marks > 0) & (unknown > 0)
+        # The 1 keeps the slope finite: the last voxel of a region is not pulled at harder than a whole one.
+        return (torch.log1p(sizes) * counted).sum() / counted.sum().clamp_min(1)

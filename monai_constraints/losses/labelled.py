@@ -1,0 +1,85 @@
+"""What the losses on weak labels share: an integer map in which one value means that nothing is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..constraints.plain import plain
+from ..keys import UNKNOWN, WEAK
+from .base import LossOnProbabilities, Reduction
+
+__all__ = ["LossOnLabelled"]
+
+
+class LossOnLabelled(LossOnProbabilities):
+    """A loss on the labelled voxels Omega_L of a map (B, 1, *S) of integer classes.
+
+    Args:
+        unknown: the value of voxels without annotation.
+        classes, softmax, sigmoid, temperature, reduction: as in `LossOnProbabilities`; one sigmoid channel is the
+            foreground, class 1.
+    """
+
+    target_key = WEAK
+
+    def __init__(
+        self,
+        *,
+        classes: Sequence[int] | None = None,
+        unknown: int = UNKNOWN,
+        softmax: bool = False,
+        sigmoid: bool = False,
+        temperature: float = 1.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(
+            classes=classes, softmax=softmax, sigmoid=sigmoid, temperature=temperature, reduction=reduction
+        )
+        if classes is not None and unknown in classes:
+            raise ValueError(f"{self.name}: classes={list(classes)} must be a list without unknown={unknown}")
+        self.unknown = unknown
+
+    def labels(self, target: Tensor, input: Tensor) -> Tensor:
+        """The target as a plain tensor.
+
+        Raises:
+            ValueError: where it does not fit the input (B, C, *S), is not integer, or holds a value that is neither a
+                class nor `unknown`.
+        """
+        target = plain(target)
+        expected = (input.shape[0], 1, *input.shape[2:])
+        if target.shape != expected:
+            raise ValueError(
+                f"{self.name}: target {tuple(target.shape)} does not fit input {tuple(input.shape)}; expected "
+                f"(B, 1, *S) = {expected}, classes as integers and {self.unknown} = unknown"
+            )
+        if target.is_floating_point():
+            raise ValueError(f"{self.name}: target must be integer classes, got floats; cast the weak label")
+        classes = max(input.shape[1], 2)
+        wrong = (target >= classes) & (target != self.unknown)
+        if target.is_signed():
+            wrong = wrong | ((target < 0) & (target != self.unknown))
+        if wrong.device.type != "cpu":
+            torch._assert_async(~wrong.any())  # reading the answer would wait for the device
+        elif wrong.any():
+            raise ValueError(
+                f"{self.name}: the target holds {target[wrong].unique().tolist()[:8]}; expected classes 0 to "
+                f"{classes - 1}, or {self.unknown} = unknown; map them before, with MapLabelValued, or pass unknown=..."
+            )
+        return target
+
+    def channels(self, p: Tensor, *, first: int = 0) -> tuple[Tensor, list[int]]:
+        """The probabilities of the chosen classes, all from `first` on by default, and these classes."""
+        p = both(p)
+        self.check_classes(p)
+        every = list(range(p.shape[1]))
+        chosen = every[first:] if self.classes is None else self.classes
+        return (p if chosen == every else p[:, chosen]), chosen
+
+
+def both(p: Tensor) -> Tensor:
+    """Background and foreground of a single channel; several channels as they are."""
+    return torch.cat([1 - p, p], dim=1) if p.shape[1] == 1 else p
