@@ -161,7 +161,7 @@ def _text(
     heading: Heading,
     pictures: Sequence[str],
 ) -> str:
-    notes = [f"{column.heading[:1].upper()}{column.heading[1:]}: {column.note}." for column in columns.values() if column.note]
+    notes = [f"{one.heading[:1].upper()}{one.heading[1:]}: {one.note}." for one in columns.values() if one.note]
     if any(name.endswith("_satisfied") for name in columns):
         notes.append("Satisfied: the share of a row's own bounds that hard masks satisfy; bounds differ among rows.")
     if heading.reference and "dice_2d" in columns:
