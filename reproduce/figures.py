@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from monai_constraints.columns import DICE
 from monai_constraints.files import replacing
 from monai_constraints.pictures.curves import draw_panel, line_style
 from monai_constraints.pictures.examples import PREDICTION, TRUTH, draw_contours, draw_image
@@ -57,7 +59,7 @@ def _curves(runs: Runs, order: Sequence[str]) -> Figure | None:
 
 
 def _satisfaction(runs: Runs, order: Sequence[str]) -> Figure | None:
-    names = constraint_names(list(dict.fromkeys(c for these in runs.values() for run in these for c in run.columns)))
+    names = constraint_names(dict.fromkeys(c for these in runs.values() for run in these for c in map(str, run.epochs)))
     if not names:
         return None
     figure = Figure(figsize=(20, 7.3 * len(names)), layout="constrained")
@@ -74,30 +76,22 @@ def _draw_lines(
     """One line a row, the mean over its runs, and a band from the lowest to the highest."""
     lines, bands, names = {}, {}, dict(zip(order, order))
     for label, these in runs.items():
-        found = [_at_epochs(run, column) for run in these if np.isfinite(run.columns.get(column, np.nan)).any()]
-        if not found:
+        found = [run.epochs.set_index("epoch")[column].dropna() for run in these if column in run.epochs]
+        found = [one for one in found if len(one)]
+        # Only the epochs that all runs have: a mean over fewer would jump.
+        values = pd.concat(found, axis=1, join="inner").sort_index() if found else pd.DataFrame()
+        if values.empty:
             continue
-        epochs = sorted(set().union(*found))
-        values = np.array([[one.get(epoch, np.nan) for epoch in epochs] for one in found])
-        complete = np.isfinite(values).all(0)  # where all runs are: a mean over fewer would jump
-        values, at = values[:, complete], np.array(epochs)[complete]
-        if not len(at):
-            continue
-        mean = values.mean(0)
-        names[label] = f"{label} {mean[-1]:.3f}" if numbers else label
-        lines[names[label]] = (at, mean)
+        mean = values.mean(axis=1)
+        names[label] = f"{label} {mean.iloc[-1]:.3f}" if numbers else label
+        lines[names[label]] = (mean.index.to_numpy(), mean.to_numpy())
         if len(found) > 1:
-            bands[names[label]] = (values.min(0), values.max(0))
+            bands[names[label]] = (values.min(axis=1).to_numpy(), values.max(axis=1).to_numpy())
     if lines:
         height = 0.052
         draw_panel(axes, title, lines, bands=bands, order=list(names.values()), mark_best=False, line_height=height)
     else:
         axes.set_axis_off()
-
-
-def _at_epochs(run: Measured, column: str) -> dict[float, float]:
-    pairs = zip(run.columns["epoch"].tolist(), run.columns[column].tolist())
-    return {epoch: value for epoch, value in pairs if np.isfinite(value)}
 
 
 def _patients(runs: Runs, order: Sequence[str]) -> Figure | None:
@@ -130,18 +124,16 @@ def _patients(runs: Runs, order: Sequence[str]) -> Figure | None:
 
 def _per_case(runs: Runs, metric: str) -> dict[str, list[float]]:
     """A value for each case and run, the mean over classes, by row."""
-    found = {}
-    for label, these in runs.items():
-        values = []
-        for run in these:
-            cases: dict[str, list[float]] = {}
-            for row in run.patients:
-                cases.setdefault(row["case"], []).append(float(row[PER_PATIENT[metric]] or "nan"))
-            values += [float(np.mean(numbers)) for numbers in cases.values()]
-        finite = [value for value in values if np.isfinite(value)]
-        if finite:
-            found[label] = finite
-    return found
+    found = {
+        label: [v for run in these for v in _case_means(run, PER_PATIENT[metric]).values() if np.isfinite(v)]
+        for label, these in runs.items()
+    }
+    return {label: values for label, values in found.items() if values}
+
+
+def _case_means(run: Measured, column: str) -> dict[str, float]:
+    """The mean over the classes of each case; none where the run has no patients.csv."""
+    return {str(case): part[column].mean() for case, part in run.patients.groupby("case")} if len(run.patients) else {}
 
 
 def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | None:
@@ -151,7 +143,7 @@ def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | 
     if not columns:
         return None
     judge = reference if reference in columns else list(columns)[-1]
-    dice = {name: _case_dice(measured[name][0].patients) for name in columns}
+    dice = {name: _case_means(measured[name][0], DICE) for name in columns}
     shown = [{key[6:] for key in planes if key.startswith("image/")} for _, planes in columns.values()]
     cases = sorted(set(dice[judge]).intersection(*shown), key=lambda case: (dice[judge][case], case))
     if not cases:
@@ -194,13 +186,6 @@ def _predictions(group: Group) -> dict[str, np.ndarray] | None:
             with np.load(folder / "predictions.npz") as planes:
                 return dict(planes)
     return None
-
-
-def _case_dice(patients: Iterable[Mapping[str, str]]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for row in patients:
-        values.setdefault(row["case"], []).append(float(row["dice"]))
-    return {case: float(np.mean(numbers)) for case, numbers in values.items()}
 
 
 def _around(maps: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:

@@ -13,7 +13,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from reproduce.table_file import Protocol, Row, Table
+from reproduce.table_file import Protocol, Row, Table, config_file
 
 __all__ = ["Run", "changed_keys", "make_plan", "read_record"]
 
@@ -91,7 +91,7 @@ def _configure(
 ) -> tuple[tuple[str, ...], dict[str, Any], int]:
     """The bundle's arguments, the configuration that they amount to, and its number of epochs."""
     where = f"table: row {row.name} of {table.path}"
-    files = [table.bundle / "configs" / name for name in ("train.json", *protocol.overlays, *row.overlays)]
+    files = [config_file(table.bundle, name) for name in ("train", *protocol.overlays, *row.overlays)]
     given = {**protocol.options, **row.options}
     texts = {key: _text(value) for key, value in given.items()} | dict(extra)
     own = sorted(set(texts) & set(OWN))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from monai_constraints.columns import BATCHES, CLASS, DATA_SHARE, DICE, DICE_2D, HD95, SECONDS, SECONDS_VALIDATION
 from reproduce.table_file import Selection
 
-__all__ = ["Group", "Measured", "constraint_names", "measure", "read_run"]
+__all__ = ["PER_PATIENT", "Group", "Measured", "constraint_names", "measure", "read_run"]
 
-PER_PATIENT = {"dice_2d": "dice_2d", "dice_3d": "dice", "hd95": "hd95"}  # metric -> column of patients.csv
+PER_PATIENT = {"dice_3d": DICE, "hd95": HD95}  # metric -> column of patients.csv
 
 
 @dataclass
@@ -32,15 +33,15 @@ class Group:
 
 @dataclass
 class Measured:
-    """One run: the columns of metrics.csv over its epochs, the rows of patients.csv, and the numbers of a table."""
+    """One run: its metrics.csv, its patients.csv (empty where there is none), and the numbers of a table."""
 
-    columns: dict[str, np.ndarray]
-    patients: list[dict[str, str]]
+    epochs: pd.DataFrame
+    patients: pd.DataFrame
     numbers: dict[str, float]
 
 
-def read_run(folder: str | Path) -> dict[str, np.ndarray]:
-    """The columns of a run's metrics.csv; NaN where a cell is empty.
+def read_run(folder: str | Path) -> pd.DataFrame:
+    """A run's metrics.csv; NaN where a cell is empty.
 
     Raises:
         FileNotFoundError: where the folder has no metrics.csv with at least one epoch.
@@ -49,14 +50,12 @@ def read_run(folder: str | Path) -> dict[str, np.ndarray]:
     path = Path(folder) / "metrics.csv"
     if not path.is_file():
         raise FileNotFoundError(f"report: {path} does not exist; train into {folder} first")
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
+    epochs = pd.read_csv(path, dtype=float)
+    if epochs.empty:
         raise FileNotFoundError(f"report: {path} has no epoch yet; let the training finish one")
-    columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
-    if not np.isfinite(columns.get("val_dice", np.array([]))).any():
+    if "val_dice" not in epochs or epochs["val_dice"].isna().all():
         raise ValueError(f"report: {path} has no val_dice yet; let the training reach a validation")
-    return columns
+    return epochs
 
 
 def measure(folder: str | Path, *, selection: Selection = "last", last: int = 5) -> Measured:
@@ -74,66 +73,56 @@ def measure(folder: str | Path, *, selection: Selection = "last", last: int = 5)
         selection: the epoch.
         last: `dice_2d_spread` is the standard deviation over so many last validations.
     """
-    columns = read_run(folder)
-    validated = np.flatnonzero(np.isfinite(columns["val_dice"]))
-    dice = columns["val_dice"][validated]
-    at = validated[int(dice.argmax())] if selection == "legacy" else validated[-1]
-    numbers = {name: float(values[at]) for name, values in columns.items() if name.startswith("val_")}
-    numbers |= {"dice_2d": float(columns["val_dice"][at]), "epoch": float(columns["epoch"][at])}
-    numbers |= {"epochs": float(columns["epoch"][-1]), "dice_2d_spread": float(dice[-last:].std())}
-    numbers |= _times(columns)
-    patients = _patients(Path(folder) / "patients.csv")
-    if selection == "last" and patients:
+    epochs = read_run(folder)
+    validated = epochs[epochs["val_dice"].notna()]
+    dice = validated["val_dice"].to_numpy()
+    at = validated.iloc[int(dice.argmax()) if selection == "legacy" else -1]
+    numbers = {str(name): value for name, value in at.items() if str(name).startswith("val_")}
+    numbers |= {"dice_2d": at["val_dice"], "epoch": at["epoch"], "epochs": epochs["epoch"].iloc[-1]}
+    numbers |= {"dice_2d_spread": dice[-last:].std(), **_times(epochs)}
+    path = Path(folder) / "patients.csv"
+    text = dict.fromkeys(["case", "patient", CLASS], str)
+    # A case or a class may be called "NA".
+    patients = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""]) if path.is_file() else None
+    if patients is None or patients.empty:
+        patients = pd.DataFrame()
+    elif selection == "last":
         numbers |= _per_patient(patients) | _empty_slices(patients)
     if "left_empty" in numbers and "val_dice_present" in numbers:
         numbers["dice_2d_present"] = numbers["val_dice_present"]
-    return Measured(columns, patients, numbers)
+    return Measured(epochs, patients, {name: float(value) for name, value in numbers.items()})
 
 
-def constraint_names(columns: Sequence[str]) -> list[str]:
+def constraint_names(columns: Iterable[str]) -> list[str]:
     """The constraints whose satisfaction a metrics.csv has."""
     return [name[4:-10] for name in columns if name.startswith("val_") and name.endswith("_satisfied")]
 
 
-def _times(columns: dict[str, np.ndarray]) -> dict[str, float]:
-    seconds = columns["seconds"]
-    steady = slice(1, None) if len(seconds) > 1 else slice(None)  # the first epoch warms up
-    numbers = {"seconds_per_epoch": float(np.median(seconds[steady]))}
-    if "batches" in columns:
-        numbers["ms_per_batch"] = 1000 * float(np.median(seconds[steady] / columns["batches"][steady]))
-        numbers["data_share"] = float(np.median(columns["data_share"][steady]))
-    validation = columns.get("seconds_validation", np.zeros(1))
-    numbers["minutes"] = float(seconds.sum() + np.nansum(validation)) / 60
+def _times(epochs: pd.DataFrame) -> dict[str, float]:
+    steady = epochs.iloc[1:] if len(epochs) > 1 else epochs  # the first epoch warms up
+    numbers = {"seconds_per_epoch": steady[SECONDS].median()}
+    if BATCHES in epochs:
+        numbers["ms_per_batch"] = 1000 * (steady[SECONDS] / steady[BATCHES]).median()
+        numbers["data_share"] = steady[DATA_SHARE].median()
+    numbers["minutes"] = epochs.reindex(columns=[SECONDS, SECONDS_VALIDATION]).sum().sum() / 60
     return numbers
 
 
-def _patients(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _per_patient(rows: Sequence[dict[str, str]]) -> dict[str, float]:
-    numbers = {}
-    classes = list(dict.fromkeys(row["class"] for row in rows))
+def _per_patient(patients: pd.DataFrame) -> dict[str, float]:
+    """Means over patients.csv; a metric with an empty cell has none."""
+    numbers = {"dice_2d": np.average(patients[DICE_2D], weights=patients["slices"])}
+    by_class = {str(name): part for name, part in patients.groupby(CLASS, sort=False)}
     for metric, column in PER_PATIENT.items():
-        slices = np.array([float(row["slices"]) for row in rows])
-        values = np.array([float(row[column] or "nan") for row in rows])
-        numbers[metric] = float(np.average(values, weights=slices if metric == "dice_2d" else None))
-        if len(classes) > 1 and metric != "dice_2d":
-            for name in classes:
-                inside = np.array([row["class"] == name for row in rows])
-                numbers[f"{metric}/{name}"] = float(values[inside].mean())
+        numbers[metric] = patients[column].mean(skipna=False)
+        if len(by_class) > 1:
+            numbers |= {f"{metric}/{name}": part[column].mean(skipna=False) for name, part in by_class.items()}
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _empty_slices(rows: Sequence[dict[str, str]]) -> dict[str, float]:
+def _empty_slices(patients: pd.DataFrame) -> dict[str, float]:
     """Shares of the slices without a class and of those with it; none where every slice has it."""
-    if "absent" not in rows[0]:  # of an older version
+    if "absent" not in patients:  # of an older version
         return {}
-    slices, absent, left, missed = (
-        sum(int(row[name]) for row in rows) for name in ("slices", "absent", "left_empty", "missed")
-    )
+    slices, absent, left, missed = patients[["slices", "absent", "left_empty", "missed"]].sum()
     shares = {"left_empty": left / absent} if absent else {}
     return shares | ({"missed": missed / (slices - absent)} if 0 < absent < slices else {})

@@ -95,10 +95,11 @@ def run_all(
     tqdm.monitor_interval = 0  # its thread would be one too many to fork beside
     total = sum(run.epochs for run in plan)
     bar = tqdm(total=total, unit="epoch", smoothing=0, initial=_done(plan), dynamic_ncols=True)
-    with bar, _terminating() as end_if_told:
+    with bar, _termination() as told_to_end:
         try:
             while waiting or running:
-                end_if_told()
+                if told_to_end:
+                    raise SystemExit(128 + told_to_end[0])
                 while waiting and free:
                     base = {**(provenance or {}), "extra": dict(extra or {})}
                     running.append(_start(waiting.popleft(), free.popleft(), workers, gpus, base))
@@ -202,26 +203,13 @@ def _signal(one: _Running, number: int) -> None:
 
 
 @contextmanager
-def _terminating() -> Iterator[Callable[[], None]]:
-    """Make signals that end a process an exception, so that `finally` blocks run.
-
-    Python drops an exception that comes up within a destructor or a weak reference's callback; the function that is
-    yielded raises it again.
-    """
+def _termination() -> Iterator[list[int]]:
+    """The numbers of the signals that have come in to end this process, which now only fill that list."""
     told: list[int] = []
-
-    def leave(number: int, frame: Any) -> None:
-        told.append(number)
-        end_if_told()
-
-    def end_if_told() -> None:
-        if told:
-            raise SystemExit(128 + told[0])
-
     numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, leave) for number in numbers}
+    before = {number: signal.signal(number, lambda number, frame: told.append(number)) for number in numbers}
     try:
-        yield end_if_told
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the package, editable, with the tested versions of everything it needs, into .venv.
+# Install the package, editable, with the tested versions of everything that it and reproduce/ need, into .venv.
 # Usage: bash scripts/setup.sh [test]     "test" adds what scripts/test.sh needs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -36,6 +36,6 @@ rm -f .venv/installed .venv/installed.test
 verbosity=()
 [ -t 2 ] || verbosity=(--quiet --quiet)
 "$python" -m pip install "${verbosity[@]+"${verbosity[@]}"}" --disable-pip-version-check \
-  -c constraints.txt -e ".${extra:+[$extra]}" >&2
+  -c constraints.txt -e ".[${extra:-reproduce}]" >&2
 recipe >.venv/installed
 [ -z "$extra" ] || recipe >".venv/installed.$extra"

@@ -10,14 +10,15 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [REPOSITORY / "README.md"]
+PAGES += [page for part in ("docs", "reproduce", "bundles") for page in sorted((REPOSITORY / part).rglob("*.md"))]
 
 
 def _blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_python_of_a_page_runs(page: object) -> None:
     text = page.read_text(encoding="utf-8")  # type: ignore[attr-defined]
     code = "\n".join(_blocks(text, "python"))
@@ -26,7 +27,7 @@ def test_python_of_a_page_runs(page: object) -> None:
     assert code == "" or len(names) > 1
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_links_of_a_page_exist(page: object) -> None:
     text = page.read_text(encoding="utf-8")  # type: ignore[attr-defined]
     targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)

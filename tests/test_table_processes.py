@@ -18,7 +18,7 @@ from test_tables import PICTURES, contents, write
 
 from monai_constraints.engines import fast_bfloat16
 from reproduce import table as command
-from reproduce.runner import _terminating, locked
+from reproduce.runner import locked
 
 EPOCHS = 32  # on two idle cores 16 were over before the signal came, once
 PATIENCE = 240  # seconds, on a busy machine
@@ -75,7 +75,7 @@ def test_a_table_is_killed_and_resumed_and_shows_a_row_that_failed(
             {"name": "individual", "label": "Individual", "published": {"dice_2d": 0.8708}},
             {"name": "broken", "options": {"size_rule#relative": -1}},
             {"name": "later", "pending": "another issue", "published": {"dice_2d": 0.5}},
-            {"name": "full", "label": "Full", "overlays": ["rows/full.json"], "published": {"dice_2d": 0.8872}},
+            {"name": "full", "label": "Full", "overlays": ["rows/full"], "published": {"dice_2d": 0.8872}},
         ],
     )
     table = write(tmp_path / "t.yaml", data)
@@ -127,19 +127,6 @@ def test_a_table_is_killed_and_resumed_and_shows_a_row_that_failed(
     assert record["machine"]["gpus"] or f"no GPU, {precision}; python" in text
     assert f"on the command line: `--dataset_dir {acdc} --learning_rate 0.01`" in text
     assert record["command"] in text and f"--dataset_dir {acdc}" in record["command"]
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_is_not_lost_within_a_destructor() -> None:
-    class Told:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)
-
-    with pytest.raises(SystemExit) as left, _terminating() as end_if_told:
-        Told()
-        end_if_told()
-        pytest.fail("went on")
-    assert left.value.code == 128 + signal.SIGTERM
 
 
 def status(run: Path) -> str:
