@@ -22,8 +22,6 @@ from .activation import Activation
 
 __all__ = ["ConstraintLoss"]
 
-ROOT_FLOOR = 1e-10  # the square root's slope is infinite at 0
-
 
 class ConstraintLoss(nn.Module):
     r"""psi(a - f(s)) + psi(f(s) - b), the soft form of a <= f(s) <= b (thesis 2.2, 3.8).
@@ -37,12 +35,6 @@ class ConstraintLoss(nn.Module):
         softmax, sigmoid, temperature: what turns the input into probabilities; nothing by default.
         pooling: who shares one constraint: "image", "group" (the slices of a volume), or a `Pooling`.
         divide_by_voxels: divide by |Omega| of one sample (one slice where slices are grouped).
-        link: a monotone function of f, a and b alike, under which the constraint stays the same and the penalty
-            changes: "identity", or "sqrt", for statistics that are never negative. In the size itself, twice what a
-            small structure has costs as little as a few per cent too many of a large one, and a few false voxels of
-            an absent one cost next to nothing. In its root, (sqrt f - sqrt b)^2 is about (f - b)^2 / 4b: a voxel
-            feels how far off the size is relative to what is asked for; without anything asked for (b = 0) it is f.
-            Not in the thesis.
         reduction: "batchmean" as above (the published log-barrier code up to the batch, which is 1 there); "mean" over
             samples, classes and values (the published size loss); "sum"; "none" for (G, K, M, 2).
 
@@ -50,8 +42,7 @@ class ConstraintLoss(nn.Module):
     index: (B,) integers, the samples' places in the training set, for explicit multipliers.
 
     Raises:
-        ValueError: where the bounds do not fit the statistic's classes and values, multipliers lack the index, or the
-            link does not fit the statistic.
+        ValueError: where the bounds do not fit the statistic's classes and values, or multipliers lack the index.
 
     Example:
         >>> loss = ConstraintLoss(Size(classes=[1]), LogBarrier(t=5), softmax=True)
@@ -68,19 +59,12 @@ class ConstraintLoss(nn.Module):
         temperature: float = 1.0,
         pooling: PoolingName | Pooling = "image",
         divide_by_voxels: bool = True,
-        link: Literal["identity", "sqrt"] = "identity",
         reduction: Literal["batchmean", "mean", "sum", "none"] = "batchmean",
     ) -> None:
         super().__init__()
         if reduction not in ("batchmean", "mean", "sum", "none"):
             raise ValueError(f"ConstraintLoss: reduction={reduction!r}; choose batchmean, mean, sum or none")
-        if link not in ("identity", "sqrt"):
-            raise ValueError(f"ConstraintLoss: link={link!r}; choose identity or sqrt")
-        if link == "sqrt" and statistic.minimum < 0:
-            raise ValueError(
-                f"ConstraintLoss: link='sqrt' of {type(statistic).__name__}, which may be negative; take identity"
-            )
-        self.statistic, self.penalty, self.link = statistic, penalty, link
+        self.statistic, self.penalty = statistic, penalty
         self.activation = Activation("ConstraintLoss", softmax=softmax, sigmoid=sigmoid, temperature=temperature)
         self.pooling = get_pooling(pooling)
         self.divide_by_voxels, self.reduction = divide_by_voxels, reduction
@@ -89,18 +73,10 @@ class ConstraintLoss(nn.Module):
         self, probabilities: Tensor, bounds: Tensor, *, image: Tensor | None = None, group: Groups | None = None
     ) -> tuple[Tensor, Tensor]:
         """z (G, K, M, 2), and the sign with which its sides contain f: 0 where they constrain nothing."""
-        sums = self.statistic.sums(probabilities, image=image)
-        if bounds.ndim != 4 or bounds.shape[:2] != sums.shape[:2]:
-            raise ValueError(
-                f"ConstraintLoss: bounds {tuple(bounds.shape)} have K={bounds.shape[1] if bounds.ndim > 1 else '?'}, "
-                f"the statistic has B={sums.shape[0]}, K={sums.shape[1]} for probabilities "
-                f"{tuple(probabilities.shape)}; make the bounds (B, K, M, 2) with classes={self.statistic.classes}"
-            )
+        sums = self.statistic.measure(probabilities, image=image)
         pooled, bounds = self.pooling(sums, bounds, group)
         centre = self.statistic.centre(probabilities.shape[2:], sums.device)
         value = self.statistic.value(pooled, centre)
-        if self.link == "sqrt":
-            value, bounds = _root(value), _root(bounds)
         return sides(value, bounds)
 
     def forward(
@@ -133,8 +109,3 @@ class ConstraintLoss(nn.Module):
                 "which these are; pass index=batch['index'], in a Term arguments={'index': 'index'}"
             )
         return self.penalty(z, self.pooling.representatives(index, group))
-
-
-def _root(x: Tensor) -> Tensor:
-    """Infinite bounds stay as they are."""
-    return torch.where(x.abs() < float("inf"), x.clamp_min(ROOT_FLOOR).sqrt(), x)
