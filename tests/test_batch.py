@@ -53,6 +53,14 @@ def statistics(label: Tensor) -> tuple[Tensor, Tensor]:
     return SIZE(mask), CENTROID(mask)
 
 
+def test_lengths_grow_as_the_image_does() -> None:
+    before = batch_of(16)
+    before["root_bounds"] = before["size_bounds"].sqrt()
+    after = similarity(rotation=30, scale=(0.8, 1.2), lengths=["root_bounds", "missing"])(before)
+    torch.testing.assert_close(after["root_bounds"], after["size_bounds"].sqrt())
+    assert not torch.allclose(after["root_bounds"], before["root_bounds"])
+
+
 @pytest.mark.parametrize("dihedral", [False, True])
 def test_bounds_move_with_the_label(dihedral: bool) -> None:
     """What is measured on the turned label lies where the turned bounds say, and the margins keep their sense."""

@@ -12,6 +12,7 @@ from monai_constraints.constraints import (
     Common,
     Individual,
     MeanIntensity,
+    Root,
     Size,
     Spread,
     Statistic,
@@ -21,7 +22,7 @@ from monai_constraints.constraints import (
     residuals,
     sides,
 )
-from monai_constraints.transforms import ConstraintBoundsd, GivenBoundsd, common_bounds
+from monai_constraints.transforms import ConstraintBoundsd, Given, Values, common_bounds
 
 INF = float("inf")
 
@@ -115,11 +116,13 @@ def test_metatensor_labels_give_plain_bounds() -> None:
 def test_errors_of_the_transform() -> None:
     sample = {"label": label()}
     with pytest.raises(KeyError, match=r"the sample has no 'seg'; it has \['label'\]"):
-        ConstraintBoundsd(Size(classes=[1]), Tag(), "s", key="seg")(sample)
+        ConstraintBoundsd(Size(classes=[1]), Tag(), "s", source="seg")(sample)
     with pytest.raises(KeyError, match=r"the sample has no 'image'"):
         ConstraintBoundsd(MeanIntensity(classes=[1]), Individual(), "s")(sample)
     with pytest.raises(ValueError, match=r"give Size its classes=\[...\]"):
-        ConstraintBoundsd(Size(), Tag(), "s")(sample)
+        ConstraintBoundsd(Size(), Tag(), "s")
+    with pytest.raises(ValueError, match=r"give Size its classes=\[...\]"):
+        common_bounds([{"patient": "a", **sample}], Root(Size()), patients=["a"])
     with pytest.raises(ValueError, match=r"must be \(1, \*S\) integer classes, got \(3, 6, 7\)"):
         ConstraintBoundsd(Size(classes=[1]), Tag(), "s")({"label": torch.zeros(3, 6, 7)})
 
@@ -195,9 +198,11 @@ def test_bounds_that_do_not_fit() -> None:
 
 
 def test_given_bounds_are_those_of_the_datalist() -> None:
-    transform = GivenBoundsd("size", classes=2)
-    out = transform({"size_bounds": [[[10, 20]], [[None, 5]]], "case": "01"})["size_bounds"]
+    given = {"size_bounds": [[[10, 20]], [[None, 5]]], "case": "01"}
+    out = ConstraintBoundsd(Size(classes=[1, 2]), Given(), "size")(given)["size_bounds"]
     assert torch.equal(out, torch.tensor([[[10.0, 20.0]], [[-torch.inf, 5.0]]]))
+    roots = ConstraintBoundsd(Root(Size(classes=[1, 2])), Given(), "size")(given)["size_bounds"]
+    torch.testing.assert_close(roots, torch.tensor([[[10.0, 20.0]], [[-torch.inf, 5.0]]]).abs().sqrt() * out.sign())
 
 
 @pytest.mark.parametrize(
@@ -211,12 +216,70 @@ def test_given_bounds_are_those_of_the_datalist() -> None:
 )
 def test_given_bounds_that_make_no_sense(given: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GivenBoundsd("size", classes=2)({"size_bounds": given, "case": "01"})
+        ConstraintBoundsd(Size(classes=[1, 2]), Given(), "size")({"size_bounds": given, "case": "01"})
 
 
 def test_given_bounds_that_are_missing() -> None:
     with pytest.raises(KeyError, match="'01' has no 'size_bounds'"):
-        GivenBoundsd("size", classes=2)({"case": "01"})
+        ConstraintBoundsd(Size(classes=[1, 2]), Given(), "size")({"case": "01"})
+
+
+def test_a_rule_around_predicted_values() -> None:
+    """(5.3), where a negative prediction is an absent class and an unknown one has no bound."""
+    sample = {"predicted": [[100.0], [-3.0], [None]], "image": torch.zeros(1, 6, 7), "case": "01"}
+    size = Size(classes=[1, 2, 3])
+
+    def bounds(statistic: Statistic, rule: BoundsRule) -> list[list[list[float]]]:
+        made = ConstraintBoundsd(statistic, rule, "size", source=Values("predicted"))(sample)["size_bounds"]
+        return made[:, 0].tolist()
+
+    assert bounds(size, Individual(relative=0.1)) == [[90, pytest.approx(110)], [0, 0], [-INF, INF]]
+    assert bounds(size, Tag()) == [[1, 42], [0, 0], [-INF, INF]]
+    assert bounds(Root(size), Common(64, 81)) == [[8, 9], [0, 0], [-INF, INF]]
+    centroid = ConstraintBoundsd(Centroid(classes=[1]), Individual(absolute=2), "c", source=Values("places"))
+    made = centroid({**sample, "places": torch.tensor([[0.0, -5.0]])})["c_bounds"]
+    assert made.tolist() == [[[-2, 2], [-7, -3]]]
+
+
+@pytest.mark.parametrize(
+    "predicted, message",
+    [
+        ([[1.0]], "predicted of case '01': expected K=2, got K=1"),
+        ([1.0, 2.0], "expected 2 lists of M numbers"),
+        (None, "expected 2 lists of M numbers"),
+    ],
+)
+def test_predicted_values_that_make_no_sense(predicted: object, message: str) -> None:
+    transform = ConstraintBoundsd(Size(classes=[1, 2]), Tag(), "size", source=Values("predicted"))
+    with pytest.raises(ValueError, match=message):
+        transform({"predicted": predicted, "image": torch.zeros(1, 6, 7), "case": "01"})
+    with pytest.raises(KeyError, match="'01' has no 'predicted'"):
+        transform({"case": "01"})
+
+
+def test_rules_speak_of_what_is_under_the_root() -> None:
+    root = Root(Size(classes=[1, 2]))
+    assert bounds_of(root, Individual(relative=0.1))[:, 0].tolist() == [
+        pytest.approx([5.4**0.5, 6.6**0.5]), [0, 0]
+    ]
+    assert bounds_of(root, Tag())[0].tolist() == [pytest.approx([1, 42**0.5])]
+    assert bounds_of(root, Unbounded()).tolist() == [[[-INF, INF]]] * 2
+    assert bounds_of(Root(Spread(classes=[2])), Tag()).tolist() == [[[-INF, INF]] * 2]
+    samples = [patient("a", 2), patient("a", 5)]
+    assert common_bounds(samples, root, patients=["a"]).upper.tolist() == pytest.approx(1.1 * torch.full((2, 1), 10.0))
+
+
+class Apart(Centroid):
+    """How far classes lie from each other, one value of several classes."""
+
+    def value(self, sums: Tensor, centre: Tensor) -> Tensor:
+        places = super().value(sums, centre)
+        return (places[..., :1, :] - places[..., 1:2, :]).square().sum(-1, keepdim=True)
+
+
+def test_a_relation_of_classes_has_bounds_where_all_of_them_are() -> None:
+    assert bounds_of(Apart(classes=[1, 3]), Individual(absolute=1)).flatten().tolist() == [21.25, 23.25]
+    assert bounds_of(Apart(classes=[1, 2]), Individual(absolute=1)).tolist() == [[[-INF, INF]]]
 
 
 def test_common_bounds_of_another_shape() -> None:

@@ -14,7 +14,9 @@ from monai_constraints.constraints import (
     Hinge,
     LogBarrier,
     MeanIntensity,
+    Patch,
     Quadratic,
+    Root,
     Size,
     Spread,
     Statistic,
@@ -23,7 +25,7 @@ from monai_constraints.constraints import (
 from monai_constraints.losses import ConstraintLoss
 from monai_constraints.metrics import ConstraintSatisfaction
 
-STATISTICS = [Size(), Centroid(), Spread(), MeanIntensity()]
+STATISTICS = [Size(), Centroid(), Spread(), MeanIntensity(), Root(Size())]
 SEEDS = st.integers(0, 2**31)
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-4}
 
@@ -43,7 +45,7 @@ def test_sums_add_over_patches(
     statistic: Statistic, seed: int, shape: tuple[int, ...], cuts: tuple[int, int, int]
 ) -> None:
     region, image = draw(seed, 2, 3, *shape), draw(seed + 1, 2, 1, *shape)
-    total = torch.zeros_like(statistic.sums(region, image=image))
+    total = torch.zeros_like(statistic.measure(region, image=image))
     # 2^D patches of unequal shapes
     for corner in range(2 ** len(shape)):
         window: list[slice] = []
@@ -51,10 +53,9 @@ def test_sums_add_over_patches(
             cut = min(cuts[axis], n - 1)
             window.append(slice(0, cut) if corner >> axis & 1 else slice(cut, n))
         index = (slice(None), slice(None), *window)
-        offset = torch.tensor([[w.start for w in window]] * 2)
-        patch = statistic.sums(region[index], image=image[index], offset=offset, shape=shape)
-        total = total + patch
-    whole = statistic.sums(region, image=image)
+        patch = Patch(torch.tensor([[w.start for w in window]] * 2), torch.tensor([shape] * 2))
+        total = total + statistic.measure(region[index], image=image[index], patch=patch)
+    whole = statistic.measure(region, image=image)
     torch.testing.assert_close(total, whole, **TOLERANCE)
     centre = statistic.centre(shape, whole.device)
     torch.testing.assert_close(statistic.value(total, centre), statistic(region, image=image), **TOLERANCE)
@@ -63,13 +64,14 @@ def test_sums_add_over_patches(
 @pytest.mark.parametrize("statistic", STATISTICS, ids=lambda s: type(s).__name__)
 @given(seed=SEEDS, moves=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=3, max_size=3))
 @settings(max_examples=30, deadline=None)
-def test_a_batch_of_patches_has_an_offset_each(
+def test_a_batch_of_patches_has_an_offset_and_an_image_each(
     statistic: Statistic, seed: int, moves: list[tuple[int, int]]
 ) -> None:
     patches, image = draw(seed, 3, 2, 4, 5), draw(seed + 1, 3, 1, 4, 5)
-    got = statistic(patches, image=image, offset=torch.tensor(moves), shape=(10, 14))
-    for n, (row, column) in enumerate(moves):
-        region, whole = torch.zeros(1, 2, 10, 14), torch.zeros(1, 1, 10, 14)
+    shapes = [(10, 14), (30, 20), (11, 18)]
+    got = statistic(patches, image=image, patch=Patch(torch.tensor(moves), torch.tensor(shapes)))
+    for n, ((row, column), shape) in enumerate(zip(moves, shapes)):
+        region, whole = torch.zeros(1, 2, *shape), torch.zeros(1, 1, *shape)
         region[0, :, row : row + 4, column : column + 5] = patches[n]
         whole[0, :, row : row + 4, column : column + 5] = image[n]
         torch.testing.assert_close(got[n : n + 1], statistic(region, image=whole), **TOLERANCE)
@@ -82,11 +84,11 @@ def test_slices_of_a_volume_pool_to_its_values(seed: int, slices: int) -> None:
     cut, images = volume[0].movedim(-1, 0), image[0].movedim(-1, 0)
     bounds = torch.zeros(slices, 3, 1, 2)
     for statistic, keep in ((Size(), slice(None)), (Centroid(), slice(2)), (Spread(), slice(2))):
-        pooled, _ = GroupPooling()(statistic.sums(cut), bounds, ["v"] * slices)
+        pooled, _ = GroupPooling()(statistic.measure(cut), bounds, ["v"] * slices)
         got = statistic.value(pooled, statistic.centre((4, 5), pooled.device))
         torch.testing.assert_close(got, statistic(volume)[..., keep], **TOLERANCE)
     brightness = MeanIntensity()
-    pooled, _ = GroupPooling()(brightness.sums(cut, image=images), bounds, ["v"] * slices)
+    pooled, _ = GroupPooling()(brightness.measure(cut, image=images), bounds, ["v"] * slices)
     got = brightness.value(pooled, brightness.centre((4, 5), pooled.device))
     torch.testing.assert_close(got, brightness(volume, image=image), **TOLERANCE)
 

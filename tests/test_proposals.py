@@ -12,7 +12,7 @@ from scipy.optimize import brentq, minimize
 from torch import Tensor
 
 from monai_constraints.constraints import Centroid, ExactProposals, LegacyProposals, Size, Statistic, tilting
-from monai_constraints.constraints.statistics import Feature
+from monai_constraints.constraints.statistic import Feature
 from monai_constraints.losses import PartialCrossEntropy, ProposalCrossEntropy, Term, WeightedSum
 
 
@@ -21,7 +21,7 @@ class Halves(Statistic):
 
     linear = True
 
-    def features(self, coordinates: Sequence[Tensor], image: Tensor | None) -> Sequence[Feature]:
+    def features(self, coordinates: Sequence[Tensor], image: Tensor | None, boxes: Tensor | None) -> Sequence[Feature]:
         left = (coordinates[-1] < 0).float()
         return [left * 2, left - 1]
 
@@ -139,28 +139,69 @@ def test_impossible_bounds_leave_finite_targets() -> None:
     torch.testing.assert_close(all_of_it[:, 1], torch.ones(2, 4, 5))
 
 
-def published(s: Tensor, a: float, b: float, steps: int, rate: float, early_stop: bool) -> list[int]:
-    """Algorithm 4 for one class of two, one image and number at a time."""
+def published(
+    s: Tensor, known: list[int], a: float, b: float, steps: int, rate: float, early_stop: bool
+) -> tuple[list[int], int]:
+    """Algorithm 4 for one class of two, one image and number at a time, and how many steps it took."""
+    fixed = [float(label) if label < 2 else p for p, label in zip(s.tolist(), known)]
     raising = lowering = 0.0
     a = -1.0 if a == b == 0 else a
-    for _ in range(steps):
-        f = sum(p * math.exp(raising - lowering) / (1 - p + p * math.exp(raising - lowering)) for p in s.tolist())
-        new = max(0.0, lowering + rate * (f - b))
-        if early_stop and new == 0:
+    u: list[float] = []
+    for step in range(steps):
+        tilt = math.exp(raising - lowering)
+        u = [p * tilt / (1 - p + p * tilt) for p in fixed]  # (A.12)
+        new = max(0.0, lowering + rate * (sum(u) - b)), max(0.0, raising + rate * (a - sum(u)))  # (A.13)
+        if early_stop and abs(lowering - new[0]) / (lowering + 1e-10) < 1e-3:
             break
-        raising, lowering = max(0.0, raising + rate * (a - f)), new
-    return [int(p * math.exp(raising - lowering) > 1 - p) for p in s.tolist()]
+        lowering, raising = new
+    return [int(p > 0.5) for p in u], step
 
 
 @pytest.mark.parametrize("early_stop", [True, False])
-def test_legacy_is_the_published_loop(early_stop: bool) -> None:
-    s = softmax(8, 5, 2, 4, 5, sharp=0.5)
-    bounds = torch.tensor([[0.0, 0.0], [14.0, 18.0], [1.0, 3.0], [5.0, 15.0], [7.0, 7.0]])
-    legacy = LegacyProposals(steps=60, rate=5e-3, early_stop=early_stop)
-    y = legacy(s, torch.ones(1, 20), bounds.reshape(5, 1, 1, 2), [1])
+@pytest.mark.parametrize("labelled", [0.0, 0.1])
+@pytest.mark.parametrize("steps, rate, side", [(500, 5e-5, 48), (60, 5e-3, 20)])
+def test_legacy_is_the_published_loop(steps: int, rate: float, side: int, labelled: float, early_stop: bool) -> None:
+    voxels = side**2
+    draw = torch.Generator().manual_seed(side)
+    s = softmax(8, 6, 2, side, side, sharp=0.5)
+    truth = (s[:, :1] < torch.rand(6, 1, side, side, generator=draw, dtype=torch.float64)).long()
+    known = torch.where(torch.rand(truth.shape, generator=draw) < labelled, truth, 255)
+    parts = torch.tensor([[0.0, 0.0], [0.7, 0.9], [0.05, 0.15], [0.25, 0.75], [0.3, 0.35], [0.45, 0.48]])
+    bounds = parts * voxels
+    y = LegacyProposals(steps=steps, rate=rate, early_stop=early_stop)(
+        s, torch.ones(1, voxels), bounds.reshape(6, 1, 1, 2), [1], known=known if labelled else None
+    )
     assert set(y.unique().tolist()) == {0.0, 1.0} and (y.sum(1) == 1).all()
-    for image, (a, b), mask in zip(s[:, 1].flatten(1), bounds.tolist(), y[:, 1].flatten(1)):
-        assert mask.tolist() == published(image, a, b, 60, 5e-3, early_stop)
+    taken = []
+    for image, labels, (a, b), mask in zip(s[:, 1].flatten(1), known.flatten(1), bounds.tolist(), y[:, 1].flatten(1)):
+        expected, step = published(image, labels.tolist(), a, b, steps, rate, early_stop)
+        taken.append(step)
+        assert mask.tolist() == expected
+    # A stop at once where the size starts below its upper bound, else somewhere on the way.
+    assert (taken[1], taken[3]) == ((0, 0) if early_stop else (steps - 1, steps - 1))
+    assert not early_stop or 10 < min(taken[0], taken[2], taken[4]) < steps - 1
+
+
+@pytest.mark.parametrize("classes", [[1], [2, 1]])
+def test_labelled_voxels_keep_their_class_and_count(classes: list[int]) -> None:
+    s = softmax(4, 3, 3, 6, 7)
+    known = torch.where(torch.rand(3, 1, 6, 7, generator=torch.Generator().manual_seed(0)) < 0.3, 1, 255)
+    known[:, :, 0], known[:, :, 1] = 2, 0
+    bounds = torch.tensor([14.0, 15.0]).expand(3, len(classes), 1, 2)
+    y = ExactProposals()(s, torch.ones(1, 42), bounds, classes, known=known)
+    for k in range(3):
+        assert (y[:, k : k + 1][known == k] == 1).all()
+    f = sums(y, torch.ones(1, 42), classes)
+    assert (f > 14 - 1e-6).all() and (f < 15 + 1e-6).all()
+    torch.testing.assert_close(y.sum(1), torch.ones(3, 6, 7, dtype=torch.float64))
+    # What is left is tilted by one number a class (A.12).
+    free = (known == 255).expand_as(s)
+    tilt = (y / s).log()
+    for k in classes:
+        differences = (tilt[:, k] - tilt[:, 0])[free[:, 0]].split(free[:, 0].flatten(1).sum(1).tolist())
+        assert all(float(d.std()) < 1e-6 for d in differences)
+    with pytest.raises(ValueError, match=r"known \(3, 6, 7\) .*expected integer classes .* = \(3, 1, 6, 7\)"):
+        ExactProposals()(s, torch.ones(1, 42), bounds, classes, known=known[:, 0])
 
 
 def test_the_published_early_stop_never_enlarges() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_constraints.constraints import Centroid, MeanIntensity, Pooling, PoolingName, Size
+from monai_constraints.constraints import Centroid, MeanIntensity, Patch, Pooling, PoolingName, Size
 from monai_constraints.metrics import ConstraintSatisfaction
 
 INF = float("inf")
@@ -104,6 +104,21 @@ def test_values_of_the_loop_in_images_of_several_shapes() -> None:
     result = metric.aggregate()
     assert result["satisfied"] == pytest.approx(held / sides)
     assert result["violation"] == pytest.approx(violation / sides, rel=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["image", "group"])
+def test_patches_of_a_sample_add_up(pooling: PoolingName) -> None:
+    whole, parts = (ConstraintSatisfaction(Centroid(classes=[1]), pooling=pooling) for _ in "ab")
+    mask, bounds = (torch.rand(3, 2, 6, 9) > 0.6).float(), torch.tensor([3.0, 3.2]).expand(3, 1, 2, 2)
+    groups = ["a", "b", "a"]
+    whole(mask, bounds, index=INDEX, group=groups)
+    for start, stop in ((4, 9), (0, 4), (0, 4)):  # the last is shown twice
+        patch = Patch(torch.tensor([[0, start]] * 3), torch.tensor([[6, 9]] * 3))
+        for n in (2, 0, 1):
+            own = Patch(*(part[n : n + 1] for part in patch))
+            parts(mask[n : n + 1, ..., start:stop], bounds[:1], index=INDEX[n : n + 1], patch=own, group=[groups[n]])
+    expected = whole.aggregate()
+    assert 0 < expected["violation"] and parts.aggregate() == pytest.approx(expected, nan_ok=True)
 
 
 def test_intensities() -> None:

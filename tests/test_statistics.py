@@ -8,8 +8,9 @@ from loops import Loop, centroid, mean_intensity, size, slope, spread, values
 from monai.data import MetaTensor
 from torch import Tensor
 
-from monai_constraints.constraints import Centroid, MeanIntensity, Size, Spread, Statistic
-from monai_constraints.constraints.statistics import CACHED_SHAPES
+from monai_constraints.constraints import Centroid, MeanIntensity, Patch, Root, Size, Spread, Statistic
+from monai_constraints.constraints.block_sums import block_sums
+from monai_constraints.constraints.statistic import CACHED_SHAPES, Feature
 
 LOOPS: list[tuple[type[Statistic], Loop]] = [
     (Size, size),
@@ -107,7 +108,7 @@ def test_autocast_is_left() -> None:
             with torch.autocast("cpu", enabled=False):
                 assert torch.equal(inside, statistic()(region, image=image))
         watched = Brightness()
-        watched.sums(region, image=image)
+        watched.measure(region, image=image)
         assert not watched.autocast
 
 
@@ -136,10 +137,127 @@ def test_a_validation_in_inference_mode_does_not_disturb_training() -> None:
 
 
 def test_the_cache_does_not_grow_with_every_shape() -> None:
-    statistic = Centroid()
+    statistic = LeftHalf()
     for width in range(3, 3 + 3 * CACHED_SHAPES):
-        assert statistic(torch.ones(1, 1, 4, width)).flatten().tolist() == [1.5, (width - 1) / 2]
+        assert statistic(torch.ones(1, 1, 4, width)).item() == 4 * (width // 2)
     assert len(statistic._cache) <= CACHED_SHAPES
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 7), (2, 3, 5, 6, 7)])
+@pytest.mark.parametrize("statistic", [Size(), Centroid(), Spread()])
+def test_row_and_column_sums_are_those_of_the_maps(statistic: Statistic, shape: tuple[int, ...]) -> None:
+    """The shorter way to the same sums, with the same slope, for patches of images of several shapes too."""
+    region = torch.rand(shape, requires_grad=True)
+    dimensions = len(shape) - 2
+    offset = torch.tensor([[3, 0, 9], [1, 4, 2]])[:, :dimensions]
+    patch = Patch(offset, torch.randint(15, 40, (2, dimensions)))
+    for where in (None, patch):
+        got = statistic.measure(region, patch=where)
+        expected = block_sums(region, statistic.feature_maps(shape[2:], region.device, patch=where))
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-3)
+        weights = torch.randn_like(got)
+        slopes = [torch.autograd.grad((sums * weights).sum(), region)[0] for sums in (got, expected)]
+        torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-3)
+
+
+def test_ten_million_voxels_lose_no_digits() -> None:
+    region = torch.rand(1, 1, 16, 800, 800, generator=torch.Generator().manual_seed(0))
+    rows = [region[0, 0].double().movedim(axis, 0).flatten(1).sum(1) for axis in range(3)]
+    size = float(rows[0].sum())
+    places = [torch.arange(len(r)).double() for r in rows]
+    means = [float((r * x).sum() / size) for r, x in zip(rows, places)]
+    spreads = [float((r * (x - m) ** 2).sum() / size) for r, x, m in zip(rows, places, means)]
+    for statistic, expected in ((Size(), [size]), (Centroid(), means), (Spread(), spreads)):
+        assert statistic(region).flatten().tolist() == pytest.approx(expected, rel=1e-6)
+
+
+class LeftHalf(Statistic):
+    """A map of a user's own, which is kept."""
+
+    def features(self, coordinates: Sequence[Tensor], image: Tensor | None, boxes: Tensor | None) -> Sequence[Feature]:
+        return [(coordinates[-1] < 0).float()]
+
+    def value(self, sums: Tensor, centre: Tensor) -> Tensor:
+        return sums
+
+
+class Outside(Statistic):
+    """What lies outside of each class's boxes: a map for each sample and class."""
+
+    needs_boxes = True
+
+    def features(self, coordinates: Sequence[Tensor], image: Tensor | None, boxes: Tensor | None) -> Sequence[Feature]:
+        assert boxes is not None
+        sides = boxes[(...,) + (None,) * len(coordinates)]  # (B, K, J, D, 2, *S)
+        inside = torch.ones(())
+        for axis, c in enumerate(coordinates):
+            c = c if c.ndim == len(coordinates) else c[:, None, None]
+            inside = inside * ((c >= sides[:, :, :, axis, 0]) & (c < sides[:, :, :, axis, 1]))
+        return [1 - inside.amax(2)]
+
+    def value(self, sums: Tensor, centre: Tensor) -> Tensor:
+        return sums
+
+
+def test_a_map_for_each_class_from_its_boxes_in_patches_too() -> None:
+    region, boxes = torch.rand(2, 3, 8, 9), torch.randint(0, 7, (2, 2, 2, 2, 2))
+    expected = torch.zeros(2, 2, 1)
+    for b, k, y, x in torch.cartesian_prod(*map(torch.arange, (2, 2, 8, 9))).tolist():
+        inside = [y0 <= y < y1 and x0 <= x < x1 for (y0, y1), (x0, x1) in boxes[b, k].tolist()]
+        expected[b, k, 0] += 0.0 if any(inside) else region[b, k + 1, y, x]
+    outside = Outside(classes=[1, 2])
+    torch.testing.assert_close(outside(region, boxes=boxes), expected)
+    shape = torch.tensor([[8, 9]] * 2)
+    halves = [
+        outside.measure(region[..., cut], boxes=boxes, patch=Patch(torch.tensor([[0, start]] * 2), shape))
+        for start, cut in ((0, slice(0, 4)), (4, slice(4, 9)))
+    ]
+    torch.testing.assert_close(halves[0] + halves[1], expected)
+
+
+class Longest(Outside):
+    """A shorter way to the sum than a map, of a lifted region: the longest row within the boxes' first rows."""
+
+    needs_boxes, reach = False, None
+
+    def lift(self, region: Tensor) -> Tensor:
+        return torch.cat([region, region.cummax(-1).values], dim=1)
+
+    def sums(self, region: Tensor, *, image: Tensor | None, boxes: Tensor | None, patch: Patch | None) -> Tensor:
+        return region.sum(-1)
+
+    def value(self, sums: Tensor, centre: Tensor) -> Tensor:
+        return sums.amax(-1, keepdim=True).sum(-2, keepdim=True)  # one value of all classes
+
+
+def test_a_lift_other_sums_and_values_of_several_classes() -> None:
+    region = torch.rand(3, 4, 5, 6)
+    chosen = region[:, [0, 2]]
+    expected = chosen.sum(-1).amax(-1).sum(1) + chosen.cummax(-1).values.sum(-1).amax(-1).sum(1)
+    torch.testing.assert_close(Longest(classes=[0, 2])(region).flatten(), expected)
+
+
+@pytest.mark.parametrize("inner", [Size(classes=[1, 3]), Spread(classes=[1, 3])])
+def test_a_root_is_that_of_the_values(inner: Statistic) -> None:
+    region = torch.rand(3, 5, 6, 7)
+    torch.testing.assert_close(Root(inner)(region), inner(region).sqrt())
+    assert Root(inner).classes == (1, 3) and Root(inner).minimum == 0 and Root(inner).ruled is inner
+    assert Root(Root(inner)).ruled is inner and Root(inner).absent == inner.absent
+    empty = torch.zeros(3, 5, 6, 7, requires_grad=True)
+    value = Root(inner)(empty)
+    value.sum().backward()
+    assert not value.any() and not empty.grad.any()
+
+
+def test_a_root_needs_what_its_statistic_needs() -> None:
+    region, image = region_and_image(*SHAPES[0])
+    brightness = Brightness(classes=[2])
+    brightness.minimum = 0.0
+    torch.testing.assert_close(Root(brightness)(region, image=image), brightness(region, image=image).sqrt())
+    with pytest.raises(ValueError, match="Root: needs the image"):
+        Root(brightness)(region)
+    with pytest.raises(ValueError, match="Root: Centroid may be negative"):
+        Root(Centroid())
 
 
 class Brightness(Statistic):
@@ -147,7 +265,7 @@ class Brightness(Statistic):
 
     needs_image = True
 
-    def features(self, coordinates: Sequence[Tensor], image: Tensor | None) -> list[float | Tensor]:
+    def features(self, coordinates: Sequence[Tensor], image: Tensor | None, boxes: Tensor | None) -> Sequence[Feature]:
         assert image is not None
         self.autocast = torch.is_autocast_enabled("cpu")
         return [2.0, coordinates[0], image[:, 0] ** 2]
@@ -158,7 +276,7 @@ class Brightness(Statistic):
 
 def test_features_of_every_shape_are_combined() -> None:
     region, image = region_and_image(*SHAPES[1])
-    sums = Brightness(classes=[3, 1]).sums(region, image=image)
+    sums = Brightness(classes=[3, 1]).measure(region, image=image)
     s = region[:, [3, 1]].double()
     rows = torch.arange(6).double()[:, None, None] - 2.5
     expected = [2 * s, s * rows, s * image[:, :1].double() ** 2]
@@ -178,10 +296,16 @@ def test_errors_name_the_shapes() -> None:
         Centroid()(region[0])
     with pytest.raises(ValueError, match=r"Size: classes=\[1, 5\] but the region has 5 channels"):
         Size(classes=[1, 5])(region)
-    with pytest.raises(ValueError, match="needs both its offset and the whole image's shape"):
-        Size()(region, offset=torch.zeros(3, 2))
-    with pytest.raises(ValueError, match=r"Size: offset \(2,\); expected \(B, D\) = \(3, 2\)"):
-        Size()(region, offset=torch.zeros(2), shape=(12, 14))
+    with pytest.raises(ValueError, match=r"Size: the patch's offset is \(2,\); expected \(B, D\) = \(3, 2\)"):
+        Size()(region, patch=Patch(torch.zeros(2), torch.tensor([[12, 14]] * 3)))
+    with pytest.raises(ValueError, match=r"Size: the patch's shape is \(1, 2\); expected \(B, D\) = \(3, 2\)"):
+        Size()(region, patch=Patch(torch.zeros(3, 2), torch.tensor([[12, 14]])))
+    with pytest.raises(ValueError, match="Longest: looks at the whole image and cannot be summed over patches"):
+        Longest()(region, patch=Patch(torch.zeros(3, 2), torch.tensor([[12, 14]] * 3)))
+    with pytest.raises(ValueError, match="Outside: needs the boxes"):
+        Outside()(region)
+    with pytest.raises(ValueError, match=r"Outside: boxes \(3, 5, 1, 3, 2\) do not fit .*\(3, K, J, 2, 2\)"):
+        Outside()(region, boxes=torch.zeros(3, 5, 1, 3, 2))
     with pytest.raises(ValueError, match="MeanIntensity: needs the image"):
         MeanIntensity()(region)
     for wrong in ((3, 2, 6, 8), (1, 2, 6, 7), (3, 6, 7)):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals, sides
 from .lagrangians import AugmentedLagrangian, NuPI, ReLULagrangian, StandardLagrangian
 from .multipliers import Multipliers, observing
+from .patch import Patch
 from .penalties import Hinge, LogBarrier, Penalty, Quadratic, StandardLogBarrier, duality_gap_bound
 from .pooling import GroupPooling, Groups, ImagePooling, Pooling, PoolingName, get_pooling
 from .proposals import ExactProposals, LegacyProposals, Proposals
-from .statistics import Centroid, MeanIntensity, Size, Spread, Statistic
+from .root import Root
+from .statistic import Statistic
+from .statistics import Centroid, MeanIntensity, Size, Spread
 
 __all__ = [
     "AugmentedLagrangian",
@@ -26,12 +29,14 @@ __all__ = [
     "MeanIntensity",
     "Multipliers",
     "NuPI",
+    "Patch",
     "Penalty",
     "Pooling",
     "PoolingName",
     "Proposals",
     "Quadratic",
     "ReLULagrangian",
+    "Root",
     "Size",
     "Spread",
     "StandardLagrangian",

@@ -18,13 +18,14 @@ def block_sums(region: Tensor, features: Tensor) -> Tensor:
 
     Args:
         region: s, (B, K, *S) float32.
-        features: phi, (F, P), or (B, F, P) where samples differ.
+        features: phi, (F, P); (B, F, P) where samples differ; (B, K, F, P) where classes differ too.
     """
     batch, classes = region.shape[:2]
     if features.ndim == 2:
         rows = _blocks(region.reshape(batch * classes, -1))
         return torch.bmm(rows.transpose(0, 1), _blocks(features).permute(1, 2, 0)).sum(0).view(batch, classes, -1)
-    return torch.einsum("bknp,bfnp->bkfn", _blocks(region.flatten(2)), _blocks(features)).sum(-1)
+    features = features if features.ndim == 4 else features[:, None]
+    return torch.einsum("bknp,bkfnp->bkfn", _blocks(region.flatten(2)), _blocks(features)).sum(-1)
 
 
 def _blocks(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from monai.metrics import Cumulative
 from torch import Tensor
 
-from ..constraints import GroupPooling, Groups, Pooling, PoolingName, Statistic, active, get_pooling, residuals
+from ..constraints import GroupPooling, Groups, Patch, Pooling, PoolingName, Statistic, active, get_pooling, residuals
 
 __all__ = ["ConstraintSatisfaction"]
 
@@ -29,7 +29,8 @@ class ConstraintSatisfaction(Cumulative):
         pooling: who shares one constraint, as in the loss. A group may be spread over batches and ranks.
 
     Shapes: mask (B, C, *S), one-hot or probabilities; bounds (B, K, M, 2); index: B integers that tell the samples
-    apart from epoch to epoch. Correct under DDP: samples that padding shows twice count once.
+    apart from epoch to epoch. Correct under DDP: samples that padding shows twice count once. The disjoint patches of a
+    sample may come one by one, in any batch: they have its index, and their sums add.
     """
 
     def __init__(self, statistic: Statistic, *, pooling: PoolingName | Pooling = "image") -> None:
@@ -44,12 +45,15 @@ class ConstraintSatisfaction(Cumulative):
         *,
         index: Tensor,
         image: Tensor | None = None,
+        boxes: Tensor | None = None,
+        patch: Patch | None = None,
         group: Groups | None = None,
     ) -> None:
-        """Add the samples of a batch."""
-        sums = self.statistic.sums(mask, image=image)
+        """Add the samples of a batch, or patches of them."""
+        sums = self.statistic.measure(mask, image=image, boxes=boxes, patch=patch)
         # One for each sample, since images may differ in shape.
-        centres = self.statistic.centre(mask.shape[2:], sums.device).repeat(len(sums), 1)
+        centre = self.statistic.centre(mask.shape[2:] if patch is None else patch, sums.device)
+        centres = centre.reshape(-1, centre.shape[-1]).expand(len(sums), -1)
         names = index if group is None else group
         if isinstance(self.pooling, GroupPooling) and (group is None or any(name is None for name in group)):
             raise ValueError("ConstraintSatisfaction: no groups; pass group=batch['case'], the volume of each slice")
@@ -61,6 +65,8 @@ class ConstraintSatisfaction(Cumulative):
         # A checksum, since only tensors are gathered over ranks.
         codes = [zlib.crc32(str(name).encode()) for name in (names.tolist() if isinstance(names, Tensor) else names)]
         keys = torch.stack([index.cpu().long(), torch.tensor(codes, dtype=torch.long)], dim=1)
+        corner = torch.zeros_like(centres) if patch is None else patch.offset
+        keys = torch.cat([keys, corner.cpu().long()], dim=1)
         self.extend(keys.to(sums.device), sums, bounds.to(sums.device, torch.float32), centres)
 
     def aggregate(self) -> dict[str, float]:  # type: ignore[override]
@@ -72,8 +78,11 @@ class ConstraintSatisfaction(Cumulative):
         if self._synced_tensors is None or self._synced_tensors[0] is None:
             return {"satisfied": float("nan"), "violation": float("nan"), "stability": float("nan")}
         keys, sums, bounds, centres = (torch.as_tensor(t).cpu() for t in self._synced_tensors)
-        _, once = np.unique(keys[:, 0].numpy(), return_index=True)
+        _, once = np.unique(np.delete(keys.numpy(), 1, axis=1), axis=0, return_index=True)
         keys, sums, bounds, centres = keys[once], sums[once], bounds[once], centres[once]
+        _, first, own = np.unique(keys[:, 0].numpy(), return_index=True, return_inverse=True)
+        sums = torch.zeros_like(sums[first]).index_add(0, torch.as_tensor(own), sums)  # of a sample's patches
+        keys, bounds, centres = keys[first], bounds[first], centres[first]
         sums, bounds = self.pooling(sums, bounds, keys[:, 1])
         codes = keys[:, int(len(sums) < len(keys))].tolist()
         names = list(dict.fromkeys(codes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .annotation.absent_annotation import AbsentAnnotatedd
-from .annotation.bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
+from .annotation.bounds import ConstraintBoundsd, Given, Values, common_bounds
 from .annotation.full_annotation import FullyAnnotatedd
 from .annotation.scribbles import FullLabeld, ScribbleLabeld
 from .annotation.weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
@@ -29,13 +29,14 @@ __all__ = [
     "FullLabeld",
     "FullyAnnotatedd",
     "GeodesicDistanceMapd",
-    "GivenBoundsd",
+    "Given",
     "LargestComponentd",
     "NeighbourSlicesd",
     "PointLabeld",
     "RandDihedrald",
     "ScribbleLabeld",
     "SignedDistanceMapd",
+    "Values",
     "common_bounds",
     "neighbour_channels",
 ]

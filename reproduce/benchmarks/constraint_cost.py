@@ -3,8 +3,9 @@
 1. A training step with size and centroid bounds over the same step with cross-entropy alone. The two steps take turns,
    so that whatever else the machine does falls on both.
 2. The loss on 10,000 constraints over the same loss on 2, and over a Python loop with one constraint at a time.
+3. Size, centroid and spread by sums over rows and columns, over the same from a dense map of each feature.
 
-    python reproduce/benchmarks/constraint_cost.py [--steps 60] [--threads 2] [--compile]
+    python reproduce/benchmarks/constraint_cost.py [--steps 60] [--threads 2] [--compile] [--only lines]
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from monai_constraints import (
     Term,
     WeightedSum,
 )
-from monai_constraints.constraints.statistics import Feature
+from monai_constraints.constraints import Spread
+from monai_constraints.constraints.block_sums import block_sums
+from monai_constraints.constraints.statistic import Feature
 
 
 class Projections(Statistic):
@@ -39,7 +42,7 @@ class Projections(Statistic):
         super().__init__()
         self.maps = maps
 
-    def features(self, coordinates: Sequence[Tensor], image: Tensor | None) -> Sequence[Feature]:
+    def features(self, coordinates: Sequence[Tensor], image: Tensor | None, boxes: Tensor | None) -> Sequence[Feature]:
         return list(self.maps)
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
@@ -118,17 +121,56 @@ def many_constraints(rounds: int) -> None:
     )
 
 
+def line_sums(rounds: int) -> None:
+    for shape in ((1, 1, 256, 256), (4, 4, 64, 64), (4, 4, 256, 256), (1, 2, 64, 160, 160)):
+        region = torch.rand(shape, requires_grad=True)
+        spatial = tuple(shape[2:])
+        for statistic in (Size(), Centroid(), Spread()):
+            centre = statistic.centre(spatial, region.device)
+
+            def lines(f: Statistic = statistic) -> Tensor:
+                return f.measure(region)
+
+            def maps(f: Statistic = statistic) -> Tensor:
+                return block_sums(region, f.feature_maps(spatial, region.device))
+
+            def both(sums: Callable[[], Tensor], value: bool, f: Statistic = statistic) -> Callable[[], object]:
+                def once() -> object:
+                    found = f.value(sums(), centre) if value else sums()
+                    return torch.autograd.grad(found, region, torch.ones_like(found))
+
+                return once
+
+            calls = {
+                f"{name}, {what}": both(sums, what == "values")
+                for name, sums in (("lines", lines), ("maps", maps))
+                for what in ("sums", "values")
+            }
+            times = take_turns(calls, 5 * rounds)
+            print(  # noqa: T201
+                f"{type(statistic).__name__} of {' x '.join(map(str, shape))}, forward and backward: a dense map takes "
+                f"x {ratio(times, 'maps, sums', 'lines, sums'):.2f} of rows and columns, "
+                f"x {ratio(times, 'maps, values', 'lines, values'):.2f} up to the values "
+                f"({1e6 * statistics.median(times['lines, values']):.0f} us)"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Ratios of time within one run.")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="torch.compile of the loss, in both steps")
+    parser.add_argument("--only", choices=("steps", "many", "lines"), help="one of the three")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    for batch, size in ((4, 64), (4, 128), (4, 256)):
-        training_steps(batch, size, arguments.steps, compiled=arguments.compile)
-    many_constraints(arguments.steps)
+    if arguments.only in (None, "steps"):
+        for batch, size in ((4, 64), (4, 128), (4, 256)):
+            training_steps(batch, size, arguments.steps, compiled=arguments.compile)
+    if arguments.only in (None, "many"):
+        many_constraints(arguments.steps)
+    if arguments.only in (None, "lines"):
+        line_sums(arguments.steps)
 
 
 if __name__ == "__main__":

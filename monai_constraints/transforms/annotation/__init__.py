@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .absent_annotation import AbsentAnnotatedd
-from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
+from .bounds import ConstraintBoundsd, Given, Values, common_bounds
 from .full_annotation import FullyAnnotatedd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
@@ -15,8 +15,9 @@ __all__ = [
     "ErodedLabeld",
     "FullLabeld",
     "FullyAnnotatedd",
-    "GivenBoundsd",
+    "Given",
     "PointLabeld",
     "ScribbleLabeld",
+    "Values",
     "common_bounds",
 ]

@@ -1,8 +1,8 @@
-"""Bounds as a dictionary transform, and common bounds from chosen patients."""
+"""Bounds as a dictionary transform: from a source of values and a rule, and common bounds from chosen patients."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,95 +10,139 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from ...constraints import BoundsRule, Common, Statistic, check_bounds
+from ...constraints.plain import plain
+from ...keys import CASE, IMAGE, LABEL, PATIENT, bounds_key
 
-__all__ = ["ConstraintBoundsd", "GivenBoundsd", "common_bounds"]
+__all__ = ["ConstraintBoundsd", "Given", "Values", "common_bounds"]
 
 
-def _measure(
-    sample: Mapping[Hashable, Any], statistic: Statistic, key: str, image_key: str
-) -> tuple[Tensor, Tensor, int]:
-    """Values (K, M) and presence (K,) of the classes in a sample's label, and its number of voxels."""
-    for needed in [key, *([image_key] if statistic.needs_image else [])]:
-        if needed not in sample:
-            raise KeyError(f"bounds: the sample has no {needed!r}; it has {sorted(str(k) for k in sample)}")
-    if statistic.classes is None:
-        raise ValueError(
-            f"bounds: give {type(statistic).__name__} its classes=[...]; a label does not tell how many there are"
-        )
-    label = torch.as_tensor(sample[key])
-    label = label.as_subclass(Tensor) if type(label) is not Tensor else label
-    if label.ndim not in (3, 4) or label.shape[0] != 1:
-        raise ValueError(f"bounds: {key!r} must be (1, *S) integer classes, got {tuple(label.shape)}")
-    channels = torch.arange(max(statistic.classes) + 1).reshape(-1, *[1] * (label.ndim - 1))
-    mask = (label == channels)[None].float()
-    image = None
-    if statistic.needs_image:
-        image = torch.as_tensor(sample[image_key])[None]
-    present = mask.flatten(2).any(-1)[0, list(statistic.classes)]
-    return statistic(mask, image=image)[0], present, label[0].numel()
+class Values:
+    """A source of bounds: an entry of the sample with values of the statistic, such as a prediction (thesis 5.3).
+
+    Args:
+        key: the entry, K lists of M numbers or a tensor (K, M), in the units of the image that the network sees; null
+            or NaN is "not known", an infinite bound. Values below the statistic's minimum are clamped to it, and a
+            class of size 0 is absent.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+class Given:
+    """In the place of a rule: the sample has bounds itself, which somebody measured.
+
+    Its entry `<name>_bounds` is K lists of M pairs [a, b] in the units of the image that the network sees, of the
+    statistic itself where another one takes its root; null is "not known", an infinite bound. No source is read.
+    """
 
 
 class ConstraintBoundsd(Transform):
-    """Bounds of a statistic, from the sample's label: `<name>_bounds`, (K, M, 2) float32.
+    """Bounds of a statistic, from a source of its values and a rule: `<name>_bounds`, (K, M, 2) float32.
 
     Put it where the label has the shape that the network sees: after resizing and cropping, before the volume is
     cut in slices for a constraint on the volume, after it for one on the slice. Flips keep sizes, not centroids.
 
     Args:
         statistic: f, with classes=[...]; the same object as in the loss.
-        rule: Tag, Common, Individual, or Unbounded.
+        rule: Tag, Common, Individual, or Unbounded; `Given()` for bounds that the sample has already.
         name: the entry is `<name>_bounds`.
-        key: the label, (1, *S) integer.
-        image_key: the image, for statistics of intensities.
+        source: the key of a label, (1, *S) integer, on which f is measured, or `Values(key)`.
+        image_key: the image, for statistics of intensities, and for |Omega| where there is no label.
+
+    A rule speaks of the statistic under a root (`Statistic.ruled`), of values as of labels and given bounds.
 
     Raises:
-        KeyError: where the sample has no label.
-        ValueError: for a label that is not (1, *S), or bounds with a > b.
+        KeyError: where the sample lacks the entry.
+        ValueError: for a label that is not (1, *S), values that are not (K, M), bounds that are not (K, M, 2), NaN, or
+            a > b.
     """
 
     def __init__(
-        self, statistic: Statistic, rule: BoundsRule, name: str, *, key: str = "label", image_key: str = "image"
+        self,
+        statistic: Statistic,
+        rule: BoundsRule | Given,
+        name: str,
+        *,
+        source: str | Values = LABEL,
+        image_key: str = IMAGE,
     ) -> None:
-        self.statistic, self.rule, self.name, self.key, self.image_key = statistic, rule, name, key, image_key
+        self.classes = _classes(statistic)
+        self.statistic, self.rule, self.key = statistic, rule, bounds_key(name)
+        self.source, self.image_key = source, image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        values, present, voxels = _measure(data, self.statistic, self.key, self.image_key)
-        bounds = self.rule(
-            values, present, voxels=voxels, absent=self.statistic.absent, minimum=self.statistic.minimum
+        f, no_bound = self.statistic.ruled, torch.tensor([-float("inf"), float("inf")])
+        if isinstance(self.rule, Given):
+            bounds = _read(data, self.key, len(self.classes), _interval, "pairs [a, b]")
+            check_bounds(bounds, classes=len(self.classes), name=f"{self.key} of case {data.get(CASE)!r}")
+        else:
+            known = None
+            if isinstance(self.source, Values):
+                values = _read(data, self.source.key, len(self.classes), _number, "M numbers")
+                known = ~values.isnan()
+                values = values.nan_to_num(0.0).clamp_min(f.minimum)
+                present = values.ne(f.absent[0]).any(-1)
+                voxels = torch.as_tensor(_entry(data, self.image_key))[0].numel()
+            else:
+                values, present, voxels = _measure(data, f, self.source, self.image_key)
+            bounds = self.rule(values, present, voxels=voxels, absent=f.absent, minimum=f.minimum)
+            bounds = bounds if known is None else torch.where(known[..., None], bounds, no_bound)
+        return {**data, self.key: self.statistic.link(bounds)}
+
+
+def _classes(statistic: Statistic) -> list[int]:
+    if statistic.classes is None:
+        raise ValueError(
+            f"bounds: give {type(statistic.ruled).__name__} its classes=[...]; a label does not tell how many there are"
         )
-        return {**data, f"{self.name}_bounds": bounds}
+    return list(statistic.classes)
 
 
-class GivenBoundsd(Transform):
-    """Bounds that somebody measured, from the datalist: `<name>_bounds`, K lists of M pairs [a, b], as a tensor.
-
-    In the units of the image that the network sees; null is "not known", an infinite bound.
-
-    Args:
-        name: the entry is `<name>_bounds`.
-        classes: K.
-
-    Raises:
-        KeyError: where the sample has no such entry.
-        ValueError: for another shape than (K, M, 2), NaN, or a > b.
-    """
-
-    def __init__(self, name: str, *, classes: int) -> None:
-        self.key, self.classes = f"{name}_bounds", classes
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        if self.key not in data:
-            raise KeyError(f"GivenBoundsd: case {data.get('case')!r} has no {self.key!r}; add it to the datalist")
-        name = f"{self.key} of case {data.get('case')!r}"
-        try:
-            bounds = torch.tensor([[_open(pair) for pair in values] for values in data[self.key]])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name}: {data[self.key]}; expected {self.classes} lists of pairs [a, b]") from error
-        check_bounds(bounds, classes=self.classes, name=name)
-        return {**data, self.key: bounds}
+def _entry(sample: Mapping[Hashable, Any], key: str) -> Any:
+    if key not in sample:
+        raise KeyError(f"bounds: the sample has no {key!r}; it has {sorted(str(k) for k in sample)}")
+    return sample[key]
 
 
-def _open(pair: Sequence[float | None]) -> list[float]:
+def _measure(
+    sample: Mapping[Hashable, Any], statistic: Statistic, key: str, image_key: str
+) -> tuple[Tensor, Tensor, int]:
+    """Values (K, M) and presence (K,) of the classes in a sample's label, and its number of voxels."""
+    label = torch.as_tensor(_entry(sample, key))
+    image = torch.as_tensor(_entry(sample, image_key))[None] if statistic.needs_image else None
+    label = plain(label)
+    if label.ndim not in (3, 4) or label.shape[0] != 1:
+        raise ValueError(f"bounds: {key!r} must be (1, *S) integer classes, got {tuple(label.shape)}")
+    classes = _classes(statistic)
+    channels = torch.arange(max(classes) + 1).reshape(-1, *[1] * (label.ndim - 1))
+    mask = (label == channels)[None].float()
+    values, present = statistic(mask, image=image)[0], mask.flatten(2).any(-1)[0, classes]
+    # A relation of classes is there where all of them are.
+    return values, present if len(present) == len(values) else present.all().expand(len(values)), label[0].numel()
+
+
+def _read(
+    sample: Mapping[Hashable, Any], key: str, classes: int, parse: Callable[[Any], float | list[float]], what: str
+) -> Tensor:
+    """K lists of numbers (K, M) or of pairs (K, M, 2), as they come from a datalist."""
+    if key not in sample:
+        raise KeyError(f"ConstraintBoundsd: case {sample.get(CASE)!r} has no {key!r}; add it to the datalist")
+    name = f"{key} of case {sample.get(CASE)!r}"
+    try:
+        found = torch.tensor([[parse(entry) for entry in row] for row in sample[key]], dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {sample[key]}; expected {classes} lists of {what}") from error
+    if len(found) != classes:
+        raise ValueError(f"{name}: expected K={classes}, got K={len(found)}; make them with these classes")
+    return found
+
+
+def _number(entry: float | None) -> float:
+    return float("nan") if entry is None else float(entry)
+
+
+def _interval(pair: Sequence[float | None]) -> list[float]:
     lower, upper = pair
     return [-float("inf") if lower is None else float(lower), float("inf") if upper is None else float(upper)]
 
@@ -108,10 +152,10 @@ def common_bounds(
     statistic: Statistic,
     *,
     patients: Sequence[str],
-    patient_key: str = "patient",
+    patient_key: str = PATIENT,
     factors: tuple[float, float] = (0.9, 1.1),
-    key: str = "label",
-    image_key: str = "image",
+    source: str = LABEL,
+    image_key: str = IMAGE,
 ) -> Common:
     """Common bounds (thesis 2.6) from the samples of one or more fully annotated patients.
 
@@ -120,6 +164,7 @@ def common_bounds(
         statistic: f, with classes=[...].
         patients: whose samples count, by their entry `patient_key`.
         factors: on the smallest and the largest value.
+        source, image_key: the label, and the image, as in `ConstraintBoundsd`.
 
     Raises:
         ValueError: where a patient has no sample, or a class never occurs in theirs.
@@ -130,6 +175,7 @@ def common_bounds(
     missing = sorted(set(patients) - {sample[patient_key] for sample in chosen})
     if missing:
         raise ValueError(f"common_bounds: no sample has {patient_key} in {missing}; choose among the training patients")
-    measured = [_measure(sample, statistic, key, image_key) for sample in chosen]
+    f = statistic.ruled
+    measured = [_measure(sample, f, source, image_key) for sample in chosen]
     values, present = torch.stack([m[0] for m in measured]), torch.stack([m[1] for m in measured])
-    return Common.from_values(values, present, factors=factors, minimum=statistic.minimum)
+    return Common.from_values(values, present, factors=factors, minimum=f.minimum)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from ...constraints.plain import plain
+
 __all__ = ["BatchGamma", "BatchIntensity", "BatchSimilarity", "move_positions"]
 
 
@@ -17,9 +19,9 @@ class BatchSimilarity:
     """Turns, scales and mirrors each 2D sample of a batch about its centre, and its bounds along with it.
 
     One random similarity a sample: c -> centre + s R (c - centre), R a rotation by `rotation` and any number of quarter
-    turns, mirrored in half of the cases. A size is multiplied by s^2 and a position mapped, so bounds stay right for
-    any rule, also where somebody measured them and there is no label. What leaves the image makes the size bounds too
-    large: pad the images so that structures stay inside.
+    turns, mirrored in half of the cases. A size is multiplied by s^2, a length by s, and a position mapped, so bounds
+    stay right for any rule, also where somebody measured them and there is no label. What leaves the image makes the
+    size bounds too large: pad the images so that structures stay inside.
 
     A whole batch takes few operations on its device, and numbers come from that device's generator, which `EpochSeed`
     seeds: MONAI's RandAffined works sample by sample, with bookkeeping for an inversion that training does not need.
@@ -29,6 +31,7 @@ class BatchSimilarity:
         labels: keys of what keeps its values (nearest neighbour) to the value that comes in from outside:
             {"weak": 255, "label": 0}.
         sizes: keys of bounds on sizes (areas), which may be missing in a batch.
+        lengths: keys of bounds on what grows as s does, such as roots of sizes, likewise.
         positions: keys of bounds on positions such as centroids, M = 2, likewise. The new box holds the turned one.
         rotation: largest angle, in degrees.
         scale: smallest and largest s, log-uniform.
@@ -46,6 +49,7 @@ class BatchSimilarity:
         images: Sequence[str] = ("image",),
         labels: Mapping[str, int] | None = None,
         sizes: Sequence[str] = (),
+        lengths: Sequence[str] = (),
         positions: Sequence[str] = (),
         rotation: float = 0.0,
         scale: Sequence[float] = (1.0, 1.0),
@@ -54,7 +58,7 @@ class BatchSimilarity:
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ValueError(f"BatchSimilarity: scale={list(scale)}; give the smallest and the largest, both above 0")
         self.images, self.labels = tuple(images), dict(labels or {})
-        self.sizes, self.positions = tuple(sizes), tuple(positions)
+        self.sizes, self.lengths, self.positions = tuple(sizes), tuple(lengths), tuple(positions)
         self.rotation, self.scale, self.dihedral = math.radians(rotation), tuple(scale), dihedral
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,18 +72,19 @@ class BatchSimilarity:
         grid = self._grid(matrix.mT / area[:, None, None], image)  # the inverse of s R
         out = dict(batch)
         for key in self.images:
-            out[key] = grid_sample(_plain(out[key]), grid, mode="bilinear", align_corners=False)
+            out[key] = grid_sample(plain(out[key]), grid, mode="bilinear", align_corners=False)
         for key, fill in self.labels.items():
-            label = _plain(out[key])
+            label = plain(out[key])
             # Zero comes in from outside, so the fill has to be zero meanwhile; float32 holds every class exactly.
             moved = grid_sample(label.float() - fill, grid, mode="nearest", align_corners=False)
             out[key] = (moved + fill).to(label.dtype)
-        for key in self.sizes:
+        grows = {**dict.fromkeys(self.sizes, area), **dict.fromkeys(self.lengths, area.sqrt())}
+        for key, factor in grows.items():
             if key in out:
-                out[key] = _plain(out[key]) * area.reshape(-1, 1, 1, 1)
+                out[key] = plain(out[key]) * factor.reshape(-1, 1, 1, 1)
         for key in self.positions:
             if key in out:
-                out[key] = move_positions(_plain(out[key]), matrix, image.shape[2:])
+                out[key] = move_positions(plain(out[key]), matrix, image.shape[2:])
         return out
 
     def _draw(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -141,7 +146,7 @@ class BatchGamma:
         self.key, self.log_gamma = key, log_gamma
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        image = _plain(batch[self.key])
+        image = plain(batch[self.key])
         draws = torch.rand(len(image), *[1] * (image.ndim - 1), device=image.device)
         return {**batch, self.key: image.clamp(0, 1) ** torch.exp((2 * draws - 1) * self.log_gamma)}
 
@@ -169,12 +174,8 @@ class BatchIntensity:
         self.key, self.contrast, self.brightness, self.noise = key, contrast, brightness, noise
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        image = _plain(batch[self.key])
+        image = plain(batch[self.key])
         draws = 2 * torch.rand(2, len(image), *[1] * (image.ndim - 1), device=image.device) - 1
         mean = image.flatten(1).mean(1).reshape(-1, *[1] * (image.ndim - 1))
         changed = (1 + self.contrast * draws[0]) * (image - mean) + mean + self.brightness * draws[1]
         return {**batch, self.key: changed + self.noise * torch.randn_like(image)}
-
-
-def _plain(x: Tensor) -> Tensor:
-    return x.as_subclass(Tensor) if type(x) is not Tensor else x
