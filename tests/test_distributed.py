@@ -89,7 +89,7 @@ def ascended(indices: list[int]) -> dict[str, dict[str, Tensor]]:
     }
     for epoch in range(3):
         z = drawn(80 + epoch, SAMPLES, 1, 2, 2) - 0.4
-        with observing(kinds):
+        with observing(kinds.values()):
             for n in indices:
                 for each in kinds.values():
                     each(z[n : n + 1], torch.tensor([n]))

@@ -97,7 +97,7 @@ def test_the_pass_changes_nothing_but_the_multipliers() -> None:
     assert trainer.network.training
     assert all(torch.equal(value, state[key]) for key, value in trainer.network.state_dict().items())
     assert not torch.equal(numbers(loss, "size"), before)
-    assert not any(each.observing for each in dual.multipliers.values())
+    assert not any(each.observing for each in dual.multipliers)
 
 
 def test_without_a_pass_of_its_own_it_takes_what_training_saw() -> None:

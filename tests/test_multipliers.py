@@ -22,7 +22,6 @@ from monai_constraints.constraints import (
     ReLULagrangian,
     Size,
     StandardLagrangian,
-    find_multipliers,
     observing,
 )
 from monai_constraints.losses import ConstraintLoss, PartialCrossEntropy, Term, WeightedSum
@@ -38,7 +37,7 @@ MAKE: dict[str, Make] = {
 
 
 def ascend(multipliers: Multipliers, *observations: tuple[Tensor, list[int]]) -> None:
-    with observing({"": multipliers}):
+    with observing([multipliers]):
         for z, index in observations:
             multipliers(z, torch.tensor(index))
     multipliers.ascend()
@@ -157,7 +156,7 @@ def path(name: str, rounds: int, primal: int, started: bool = False) -> tuple[Te
             optimizer.zero_grad()
             (point.square().sum() + multipliers(violations(point).reshape(1, 1, 1, 2), index).sum()).backward()
             optimizer.step()
-        with torch.no_grad(), observing({"": multipliers}):
+        with torch.no_grad(), observing([multipliers]):
             multipliers(violations(point).reshape(1, 1, 1, 2), index)
         multipliers.ascend()
     return point.detach(), multipliers.multipliers.flatten()
@@ -237,10 +236,10 @@ def two_terms() -> WeightedSum:
     plain = ConstraintLoss(Size(classes=[1]), Quadratic())
     return WeightedSum(
         {
-            "ce": Term(PartialCrossEntropy(), "weak"),
-            "plain": Term(plain, "size_bounds", arguments={"index": "index"}),
-            "size": Term(size, "size_bounds", arguments={"index": "index"}),
-            "place": Term(place, "place_bounds", arguments={"index": "index"}),
+            "ce": Term(PartialCrossEntropy()),
+            "plain": Term(plain, "size_bounds"),
+            "size": Term(size),
+            "place": Term(place),
         }
     )
 
@@ -253,10 +252,10 @@ def test_a_loss_saves_and_restores_its_multipliers() -> None:
         "index": torch.tensor([2, 0, 1]),
     }
     loss, logits = two_terms(), torch.randn(3, 2, 4, 5)
-    found = find_multipliers(loss)
+    found = loss.multipliers()
     assert list(found) == ["size", "place"]
     for _ in range(2):
-        with observing(found):
+        with observing(found.values()):
             loss(logits, targets)
         for each in found.values():
             each.ascend()
@@ -270,7 +269,6 @@ def test_a_loss_saves_and_restores_its_multipliers() -> None:
     assert other(logits, targets) != loss(logits, targets)
     other.load_state_dict(saved)
     assert other(logits, targets) == loss(logits, targets)
-    assert find_multipliers(StandardLagrangian(1, learning_rate=1)).keys() == {""}
 
 
 def test_errors_say_what_to_do() -> None:

@@ -161,5 +161,5 @@ def test_errors_name_the_shapes() -> None:
         loss(logits, torch.zeros(3, 1, 5, 6))
     with pytest.raises(ValueError, match=r"classes=\[1, 255\] must be a list without unknown=255"):
         PartialCrossEntropy(classes=[1, 255])
-    with pytest.raises(ValueError, match="reduction='average'; choose mean, voxel, sample, sum or none"):
+    with pytest.raises(ValueError, match="reduction='average'; choose mean, voxel, sample, sum, none"):
         PartialCrossEntropy(reduction="average")  # type: ignore[arg-type]

@@ -105,9 +105,9 @@ def test_errors_name_the_shapes() -> None:
             loss(logits, torch.zeros(wrong, dtype=torch.long))
     with pytest.raises(ValueError, match="must be integer classes, got floats"):
         loss(logits, torch.zeros(3, 1, 5, 6))
-    with pytest.raises(ValueError, match=r"classes=\[4\] but the input has 4 channels"):
+    with pytest.raises(ValueError, match=r"classes=\[4\], but the input has 4 channels"):
         PartialDice(classes=[4], softmax=True)(logits, torch.zeros(3, 1, 5, 6, dtype=torch.long))
     with pytest.raises(ValueError, match=r"classes=\[1, 255\] must be a list without unknown=255"):
         PartialDice(classes=[1, 255])
-    with pytest.raises(ValueError, match="reduction='average'; choose mean, sum or none"):
+    with pytest.raises(ValueError, match="reduction='average'; choose mean, sum, none"):
         PartialDice(reduction="average")  # type: ignore[arg-type]

@@ -108,7 +108,7 @@ def test_one_sigmoid_channel_is_the_foreground() -> None:
 
 def test_errors() -> None:
     target = torch.full((2, 1, 4, 5), 255)
-    with pytest.raises(ValueError, match=r"classes=\[2\] but the input has 2 channels"):
+    with pytest.raises(ValueError, match=r"classes=\[2\], but the input has 2 channels"):
         SizePrincipleLoss(classes=[2])(torch.rand(2, 2, 4, 5), target)
     with pytest.raises(ValueError, match="without unknown=255"):
         SizePrincipleLoss(classes=[255])

@@ -2,28 +2,44 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import loops
 import pytest
 import torch
+from monai.losses import GeneralizedDiceLoss
 from torch import Tensor, nn
 
-from monai_constraints.constraints import LogBarrier, MeanIntensity, Quadratic, Size
-from monai_constraints.losses import ConstraintLoss, PartialCrossEntropy, Term, WeightedSum
+from monai_constraints.constraints import (
+    Centroid,
+    LogBarrier,
+    MeanIntensity,
+    Patch,
+    Quadratic,
+    Size,
+    StandardLagrangian,
+)
+from monai_constraints.losses import (
+    BoundaryMapLoss,
+    ConstraintLoss,
+    CRFLoss,
+    PartialCrossEntropy,
+    PartialDice,
+    ProposalCrossEntropy,
+    SizePrincipleLoss,
+    Term,
+    VoxelWeightedCrossEntropy,
+    WeightedSum,
+)
 
 SHAPE = (2, 3, 4, 5)
 
 
 def terms() -> dict[str, Term]:
     return {
-        "ce": Term(PartialCrossEntropy(classes=[1, 2]), "weak"),
-        "size": Term(ConstraintLoss(Size(classes=[1]), Quadratic()), "size_bounds", weight=0.01),
-        "light": Term(
-            ConstraintLoss(MeanIntensity(classes=[2]), LogBarrier(3)),
-            "light_bounds",
-            weight=0.5,
-            arguments={"image": "image"},
-        ),
+        "ce": Term(PartialCrossEntropy(classes=[1, 2])),
+        "size": Term(ConstraintLoss(Size(classes=[1]), Quadratic()), weight=0.01),
+        "light": Term(ConstraintLoss(MeanIntensity(classes=[2]), LogBarrier(3)), weight=0.5),
     }
 
 
@@ -174,3 +190,70 @@ def test_errors() -> None:
         WeightedSum({})
     with pytest.raises(ValueError, match="temperature must be > 0, got -1"):
         WeightedSum(terms(), temperature=-1)
+
+
+def quarters(x: Tensor) -> list[tuple[Tensor, tuple[int, int]]]:
+    """A tensor (B, C, H, W) in four patches of different sizes, and where each begins."""
+    height, width = x.shape[2] // 3, x.shape[3] // 2
+    rows, columns = [(0, height), (height, x.shape[2])], [(0, width), (width, x.shape[3])]
+    return [(x[:, :, a:b, c:d], (a, c)) for a, b in rows for c, d in columns]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "voxel", "sample", "sum"])
+def test_patches_of_an_image_add_up_to_it(reduction: Any) -> None:
+    p = torch.rand(2, 3, 7, 9).softmax(1).requires_grad_()
+    weak = torch.randint(0, 3, (2, 1, 7, 9))
+    weak[torch.rand(weak.shape) < 0.5] = 255
+    distance = torch.randn(2, 1, 7, 9)
+    bounds = torch.tensor([3.0, 3.2]).expand(2, 1, 2, 2)
+    loss = WeightedSum(
+        {
+            "ce": Term(PartialCrossEntropy(reduction=reduction), weight=0.7),
+            "dice": Term(PartialDice(batch=False)),
+            "principle": Term(SizePrincipleLoss(), weight=0.3),
+            "place": Term(ConstraintLoss(Centroid(classes=[2]), LogBarrier(3)), weight=5.0),
+            "boundary": Term(BoundaryMapLoss(classes=[1]), weight=0.2),
+        }
+    )
+    targets = {"weak": weak, "place_bounds": bounds, "distance": distance}
+    whole = loss(p.log(), targets)
+    expected, last = torch.autograd.grad(whole, p)[0], dict(loss.last)
+    sums: dict[str, Tensor] = {}
+    local = torch.zeros(())
+    parts = zip(quarters(p), quarters(weak), quarters(distance))
+    for (piece, offset), (marks, _), (distances, _) in parts:
+        given = {**targets, "weak": marks, "distance": distances}
+        patch = Patch(torch.tensor(offset).expand(2, 2), torch.tensor([7, 9]).expand(2, 2))
+        for name, value in loss.sums(piece, given, patch=patch).items():
+            sums[name] = sums.get(name, 0) + value
+        local = local + loss.local(piece, given) * piece[0, 0].numel() / 63
+    total = loss.of_sums(sums, targets, shape=(7, 9)) + local
+    torch.testing.assert_close(total, whole, rtol=1e-4, atol=1e-5)
+    # `whole` goes through log and softmax, which leave a probability where it is but not its gradient.
+    through = torch.autograd.grad(total, p)[0]
+    torch.testing.assert_close(through - (through * p).sum(1, keepdim=True), expected, rtol=1e-3, atol=1e-4)
+    assert {name: pytest.approx(float(loss.last[name]), abs=1e-3) for name in sums} == {
+        name: float(last[name]) for name in sums
+    }
+
+
+def test_a_loss_without_sums_needs_whole_images() -> None:
+    loss = WeightedSum({"size": Term(ProposalCrossEntropy(Size(classes=[1])))})
+    assert loss.target_keys == ["size_bounds"]
+    with pytest.raises(TypeError, match=r"size \(ProposalCrossEntropy\) is no function of sums"):
+        loss.sums(torch.rand(1, 2, 4, 5).softmax(1), {"size_bounds": torch.zeros(1, 1, 1, 2)})
+
+
+def test_a_loss_says_what_it_needs() -> None:
+    multipliers = StandardLagrangian(3, learning_rate=1)
+    loss = WeightedSum(
+        {
+            "ce": Term(PartialCrossEntropy()),
+            "size": Term(ConstraintLoss(Size(classes=[1]), multipliers, pooling="group")),
+            "border": Term(VoxelWeightedCrossEntropy(), "weak"),
+            "edges": Term(CRFLoss()),
+            "other": Term(GeneralizedDiceLoss(to_onehot_y=True)),
+        }
+    )
+    assert loss.target_keys == ["weak", "size_bounds", "case", "index", "border_weight", "image", "label"]
+    assert loss.multipliers() == {"size": multipliers}

@@ -59,11 +59,9 @@ class LossOnLabelled(LossOnProbabilities):
         if target.is_floating_point():
             raise ValueError(f"{self.name}: target must be integer classes, got floats; cast the weak label")
         classes = max(input.shape[1], 2)
-        wrong = (target >= classes) & (target != self.unknown)
-        if target.is_signed():
-            wrong = wrong | ((target < 0) & (target != self.unknown))
-        if wrong.device.type != "cpu":
-            torch._assert_async(~wrong.any())  # reading the answer would wait for the device
+        wrong = ((target < 0) | (target >= classes)) & (target != self.unknown)
+        if wrong.device.type != "cpu" or torch.compiler.is_compiling():
+            torch._assert_async(~wrong.any())  # to read the answer would be to wait for the device
         elif wrong.any():
             raise ValueError(
                 f"{self.name}: the target holds {target[wrong].unique().tolist()[:8]}; expected classes 0 to "

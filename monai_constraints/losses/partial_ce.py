@@ -70,7 +70,8 @@ class PartialCrossEntropy(LossOnLabelled):
 
     def of_sums(self, sums: Tensor, *, shape: Sequence[int]) -> Tensor:
         """The loss of whole images of this shape, from their sums."""
-        return self._finish(*sums.unbind(1), len(sums) * math.prod(shape))
+        total, count = sums.unbind(1)
+        return self._finish(total, count, len(sums) * math.prod(shape))
 
     def _elements(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         target = self.labels(target, input)

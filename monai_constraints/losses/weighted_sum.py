@@ -69,6 +69,7 @@ class WeightedSum(nn.Module):
 
     Raises:
         KeyError: where the targets lack a key that a term needs.
+        TypeError: from `sums`, where a term can be had of whole images only.
 
     Warns:
         UserWarning: once, where the boundary loss alone is to train a binary task (thesis 4.2, 4.3.6).
@@ -122,11 +123,18 @@ class WeightedSum(nn.Module):
         """
         found = {}
         for name, term in self.terms.items():
-            if not term.local:
-                given = {k: v for k, v in _arguments(term, targets).items() if k in OF_VOXELS}
-                if patch is not None and _target_is_bounds(term):
-                    given["patch"] = patch
-                found[name] = term.loss.sums(probabilities, targets[self._targets[name]], **given)  # type: ignore[operator]
+            if term.local:
+                continue
+            if not hasattr(term.loss, "sums"):
+                raise TypeError(
+                    f"WeightedSum: {name} ({type(term.loss).__name__}) is no function of sums over voxels, so it needs "
+                    "whole images; leave it out, or train on whole images"
+                )
+            given = {k: v for k, v in _arguments(term, targets).items() if k in OF_VOXELS}
+            if patch is not None and _target_is_bounds(term):
+                given["patch"] = patch
+            sums: Any = term.loss.sums
+            found[name] = sums(probabilities, targets[self._targets[name]], **given)
         return found
 
     def of_sums(self, sums: Mapping[str, Tensor], targets: Mapping[str, Any], *, shape: Sequence[int]) -> Tensor:

@@ -25,7 +25,6 @@ from monai_constraints.constraints import (
     NuPI,
     ReLULagrangian,
     StandardLagrangian,
-    find_multipliers,
     observing,
 )
 from monai_constraints.losses import ProposalCrossEntropy
@@ -70,7 +69,7 @@ def compare(
 
     def dual(loss: WeightedSum) -> Callable[[], object]:
         def once() -> None:
-            with torch.no_grad(), observing(find_multipliers(loss)):
+            with torch.no_grad(), observing(loss.multipliers().values()):
                 loss(network(image), targets)
 
         return synchronised(once)
@@ -79,8 +78,7 @@ def compare(
     for name, constraint in constraints(classes, legacy).items():
         if only not in name:
             continue
-        known = {} if isinstance(constraint, ProposalCrossEntropy) else {"index": "index"}
-        loss = WeightedSum({**ce, "size": Term(constraint, "size_bounds", weight=0.01, arguments=known)})
+        loss = WeightedSum({**ce, "size": Term(constraint, weight=0.01)})
         turns = rounds if "published" not in name else max(3, rounds // 6)
         calls = {"ce": step(WeightedSum(ce)), name: step(loss)}
         if name == "standard Lagrangian":
