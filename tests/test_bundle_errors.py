@@ -67,7 +67,7 @@ def test_eight_views_of_what_is_not_square(bundle: str, names: tuple[str, ...], 
 
 @pytest.mark.parametrize("names", [("train", "evaluate"), ("inference",)])
 def test_model_of_other_options(names: tuple[str, ...], acdc: Path, tmp_path: Path) -> None:
-    model = save_weights("acdc_lv", tmp_path / "model.pt", neighbours=1)
+    model = save_weights("acdc_lv", tmp_path / "model.pt", in_channels=3)
     given = {"dataset_dir": str(acdc), "output_dir": str(tmp_path), "ckpt_path": model}
     text = failure("acdc_lv", *names, **given)
     assert "conv_0.conv.weight, here (4, 1, 3, 3), is (4, 3, 3, 3) there. Give the overlays" in text

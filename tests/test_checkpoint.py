@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Events
-from ignite.metrics import Average, MetricsLambda
 from monai.data import DataLoader, Dataset
-from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import CheckpointSaver, LrScheduleHandler, ValidationHandler
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
 from torch import nn
 
-from monai_constraints.handlers import BestMetric, EpochSeed, Resume
+from monai_constraints.handlers import EpochSeed, Resume
 
 
 class Killed(BaseException):
@@ -160,31 +159,3 @@ def test_other_network_is_named(tmp_path: Path) -> None:
         Parts(path, epochs=2, resume=True, width=7).trainer.run()
     with pytest.raises(ValueError, match="trainer"):
         Resume(path, save={"trainer": nn.Linear(1, 1)})
-
-
-def test_best_model_of_before_is_kept(tmp_path: Path) -> None:
-    """Without BestMetric a resumed run would overwrite model.pt by its first, worse, model."""
-
-    def train(scores: list[float], *, epochs: int, resume: bool) -> SupervisedEvaluator:
-        parts = Parts(tmp_path / "a.pt", epochs=epochs, resume=resume)
-        score = MetricsLambda(lambda _: scores[evaluator.state.epoch - 1], Average(lambda output: 0.0))
-        evaluator = SupervisedEvaluator(
-            device="cpu", val_data_loader=parts.trainer.data_loader, network=parts.network, decollate=False,
-            key_val_metric={"score": score},
-        )  # fmt: skip
-        saver = CheckpointSaver(
-            str(tmp_path), {"network": parts.network}, save_key_metric=True, key_metric_filename="model.pt"
-        )
-        saver.attach(evaluator)
-        parts.resume.save["best"] = BestMetric(evaluator, saver)
-        ValidationHandler(1, evaluator).attach(parts.trainer)
-        parts.trainer.run()
-        return evaluator
-
-    train([0.3, 0.8], epochs=2, resume=False)
-    best = (tmp_path / "model.pt").read_bytes()
-    evaluator = train([0.3, 0.8, 0.5], epochs=3, resume=True)
-    assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (0.8, 2)
-    assert (tmp_path / "model.pt").read_bytes() == best
-    train([0.3, 0.8, 0.5, 0.9], epochs=4, resume=True)
-    assert (tmp_path / "model.pt").read_bytes() != best

@@ -14,7 +14,8 @@ from monai.losses import BoundaryLoss
 from scipy import ndimage
 
 from monai_constraints.data import SliceDataset
-from monai_constraints.transforms import SignedDistanceMapd, _distances
+from monai_constraints.transforms import SignedDistanceMapd
+from monai_constraints.transforms.maps import distances
 
 masks = st.integers(2, 3).flatmap(lambda d: hnp.arrays(bool, hnp.array_shapes(min_dims=d, max_dims=d, max_side=6)))
 sizes = st.floats(0.1, 6.0)
@@ -79,17 +80,23 @@ def test_the_voxel_next_to_the_boundary_is_zero_in_any_unit(size: float) -> None
     assert phi(mask[None], spacing=[size, size])[0][torch.from_numpy(edge)].abs().max() == 0
 
 
-def test_legacy_is_the_published_map() -> None:
-    mask = blob(60, 71)
-    expected = published(mask).astype(int)
-    got = phi(mask[None], legacy=True)
-    assert got.dtype == torch.float32 and np.array_equal(got[0], expected)
-    assert 0.3 < (got != phi(mask[None])).float().mean() < 0.7
-    # The -1 is of one voxel whatever its size: at 0.5 mm voxels next to the boundary are outside of the object.
-    fine = phi(mask[None], legacy=True, spacing=[0.5, 0.5])[0]
-    assert np.array_equal(fine, published(mask, [0.5, 0.5]).astype(int))
-    coarse = phi(mask[None], legacy=True, spacing=[2.0, 2.0])[0][torch.from_numpy(mask)]
-    assert coarse.max() == -1
+@pytest.mark.parametrize("spacing", [(0.7, 0.7), (1.4, 1.4), (1.9, 1.9), (0.7, 1.3), (1.0, 1.0), (0.7, 1.4, 1.9)])
+def test_legacy_is_the_published_map_to_the_voxel(spacing: tuple[float, ...]) -> None:
+    """In float32 distances that are whole millimetres, such as 5 x 1.4, fall to either side."""
+    mask = blob(*(70, 90, 30)[: len(spacing)])
+    sides = [ndimage.distance_transform_edt(side, sampling=spacing) for side in (mask, ~mask)]
+    expected = (sides[1] * ~mask - (sides[0] - 1) * mask).astype(int)
+    got = phi(mask[None], classes=[0, 1], legacy=True, spacing=list(spacing))
+    assert got.dtype == torch.float32 and np.array_equal(got[1], expected)
+    assert np.array_equal(got[0], (sides[0] * mask - (sides[1] - 1) * ~mask).astype(int))
+    assert 0.3 < (got[1] != phi(mask[None], spacing=list(spacing))[0]).float().mean()
+
+
+def test_legacy_within_slices() -> None:
+    mask = blob(20, 30, 4)
+    got = phi(mask[None], legacy=True, slice_axis=2, spacing=[0.7, 1.3, 5.0])[0]
+    for z in range(4):
+        assert np.array_equal(got[..., z], published(mask[..., z], [0.7, 1.3]).astype(int))
 
 
 def test_agrees_with_monai_on_isotropic_voxels() -> None:
@@ -195,7 +202,7 @@ def test_threads_and_memory_order_change_nothing() -> None:
 def test_threads_default_to_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     transform = edt.edt
-    monkeypatch.setattr(_distances.edt, "edt", lambda *a, **k: seen.append(k["parallel"]) or transform(*a, **k))
+    monkeypatch.setattr(distances.edt, "edt", lambda *a, **k: seen.append(k["parallel"]) or transform(*a, **k))
     phi(blob(8, 9, 3)[None])
     phi(blob(8, 9, 3)[None], threads=3)
     assert seen == [torch.get_num_threads(), 3]
@@ -228,7 +235,7 @@ def test_square_pixels_are_the_same_with_and_without_opencv(monkeypatch: pytest.
     assert used == [1, threads] and cv2.getNumThreads() == threads
     oblong = phi(mask, spacing=[0.7, 0.71], threads=1)
     assert used == [1, threads] and (oblong - faster).abs().max() > 0.01  # not OpenCV's, which has square pixels only
-    monkeypatch.setattr(_distances, "HAS_OPENCV", False)
+    monkeypatch.setattr(distances, "HAS_OPENCV", False)
     torch.testing.assert_close(faster, phi(mask, spacing=[0.7, 0.7], threads=1), rtol=0, atol=1e-4)
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from matplotlib.image import imread
-from monai.data import DataLoader, Dataset
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.transforms import AsDiscreted, Compose
 from torch.nn.functional import one_hot as one_hot_of
 
 from monai_constraints.handlers import Curves, Examples, MetricsLog
 from monai_constraints.pictures import plot_curves, plot_examples
-from monai_constraints.pictures.examples import flat
+from monai_constraints.pictures.examples import class_map, flat
 
 H, W = 24, 20
 
@@ -221,3 +221,14 @@ def test_curves_are_drawn_every_few_epochs(tmp_path: Path, monkeypatch: pytest.M
     Curves(tmp_path, every=2).attach(engine)
     engine.run([0], max_epochs=5)
     assert rows == [2, 4, 5]
+
+
+@pytest.mark.parametrize("channels", [2, 3, 5])
+def test_class_map_is_the_argmax(channels: int) -> None:
+    scores = torch.randint(0, 4, (channels, 6, 7, 3))  # many ties: the first of the largest channels
+    expected = torch.from_numpy(scores.numpy().argmax(0))
+    for values in (scores, scores.float(), MetaTensor(scores.float())):
+        assert torch.equal(class_map(values).long(), expected)
+    one_hot = one_hot_of(expected, channels).movedim(-1, 0)
+    assert torch.equal(class_map(one_hot).long(), expected)
+    assert torch.equal(class_map(expected[None]), expected)

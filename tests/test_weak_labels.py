@@ -14,7 +14,7 @@ from monai.transforms import Randomizable
 from scipy import ndimage
 
 from monai_constraints.transforms.annotation.scribbles import FullLabeld, ScribbleLabeld
-from monai_constraints.transforms.annotation.weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
+from monai_constraints.transforms.annotation.weak_labels import ErodedLabeld, PointLabeld
 
 CLASSES = [0, 2, 3]
 
@@ -65,10 +65,8 @@ def voxels(mask: np.ndarray) -> set[tuple[int, ...]]:
 STRATEGIES = [
     ErodedLabeld(classes=CLASSES, size=5),
     PointLabeld(classes=CLASSES, radius=2),
-    CentroidLabeld(classes=CLASSES, radius=2),
     ErodedLabeld(classes=CLASSES, size=5, connected_components=True),
     PointLabeld(classes=CLASSES, radius=2, connected_components=True),
-    CentroidLabeld(classes=CLASSES, radius=2, connected_components=True),
 ]
 strategies = pytest.mark.parametrize(
     "strategy", STRATEGIES, ids=lambda t: f"{t.name}{'-components' * t.connected_components}"
@@ -96,39 +94,14 @@ def test_known_voxels_agree_with_the_label_and_nothing_that_must_be_marked_is_mi
 @given(seed=st.integers(0, 10**6), shape=st.sampled_from([(17, 23), (5, 12, 9)]))
 def test_a_disc_is_one_voxels_surroundings_clipped_to_its_component(seed: int, shape: tuple) -> None:
     truth = blobs(seed, shape)[0]
-    for strategy in (PointLabeld, CentroidLabeld):
-        point, marked = (
-            strategy(classes=[2], radius=r, connected_components=True)(sample(truth[None]))["weak"][0] == 2
-            for r in (0, 3)
-        )
-        point, marked = point.numpy(), marked.numpy()
-        for piece in pieces(truth == 2):
-            (centre,) = voxels(point & piece)
-            assert voxels(marked & piece) == disc(piece, centre, 3)
-
-
-@pytest.mark.parametrize("shape", [(17, 23), (5, 12, 9)])
-@pytest.mark.parametrize("components", [False, True])
-def test_centroid_marks_the_voxel_nearest_to_the_centroid(shape: tuple[int, ...], components: bool) -> None:
-    truth = blobs(7, shape)[0]
-    strategy = CentroidLabeld(classes=[3], radius=0, connected_components=components)
-    weak = strategy(sample(truth[None]))["weak"].numpy()[0]
-    regions = pieces(truth == 3) if components else [truth == 3]
-    assert len(voxels(weak == 3)) == len(regions)
-    for region in regions:
-        inside = sorted(voxels(region))
-        centroid = [sum(axis) / len(inside) for axis in zip(*inside)]
-        distance = {v: sum((a - c) ** 2 for a, c in zip(v, centroid)) for v in inside}
-        (centre,) = voxels((weak == 3) & region)
-        assert distance[centre] == pytest.approx(min(distance.values()))
-
-
-def test_centroid_of_a_ring_is_on_the_ring() -> None:
-    y, x = np.ogrid[:31, :37]
-    radius = np.hypot(y - 15, x - 17)
-    ring = ((radius >= 8) & (radius < 12)).astype(np.int64)
-    weak = CentroidLabeld(classes=[1])({"label": torch.as_tensor(ring[None])})["weak"].numpy()[0]
-    assert 0 < (weak == 1).sum() < 49 and not (weak[ring == 0] == 1).any()
+    point, marked = (
+        PointLabeld(classes=[2], radius=r, connected_components=True)(sample(truth[None]))["weak"][0] == 2
+        for r in (0, 3)
+    )
+    point, marked = point.numpy(), marked.numpy()
+    for piece in pieces(truth == 2):
+        (centre,) = voxels(point & piece)
+        assert voxels(marked & piece) == disc(piece, centre, 3)
 
 
 SIDES = [(6, [6, 4, 2, 1]), (range(5, 0, -2), [5, 3, 1]), ([8], [8, 1])]
@@ -244,7 +217,7 @@ def test_metadata_is_copied_and_the_input_left_alone(transform: FullLabeld) -> N
         (np.full((1, 6, 7), 259), r"holds [259]"),
     ],
 )
-@pytest.mark.parametrize("transform", [CentroidLabeld(classes=[1]), FullLabeld()], ids=["centroid", "full"])
+@pytest.mark.parametrize("transform", [PointLabeld(classes=[1]), FullLabeld()], ids=["point", "full"])
 def test_wrong_labels_are_explained(transform: FullLabeld, label: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message).replace(r"\.\*", ".*")):
         transform({"label": label, "case": "p7"})
@@ -260,12 +233,12 @@ def test_missing_keys_are_explained() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CentroidLabeld(classes=[]), r"classes=\[\]"),
-        (lambda: CentroidLabeld(classes=[1, 1]), r"classes=\[1, 1\]"),
-        (lambda: CentroidLabeld(classes=[255]), "unknown=255"),
-        (lambda: CentroidLabeld(classes=[-1]), "0 to 255"),
-        (lambda: CentroidLabeld(classes=[1], unknown=256), "unknown=256"),
-        (lambda: CentroidLabeld(classes=[1], radius=-1), "radius=-1"),
+        (lambda: PointLabeld(classes=[]), r"classes=\[\]"),
+        (lambda: PointLabeld(classes=[1, 1]), r"classes=\[1, 1\]"),
+        (lambda: PointLabeld(classes=[255]), "unknown=255"),
+        (lambda: PointLabeld(classes=[-1]), "0 to 255"),
+        (lambda: PointLabeld(classes=[1], unknown=256), "unknown=256"),
+        (lambda: PointLabeld(classes=[1], radius=-1), "radius=-1"),
         (lambda: PointLabeld(classes=[1], radius=float("nan")), "radius=nan"),
         (lambda: ErodedLabeld(classes=[1], size=0), "size=0"),
         (lambda: ErodedLabeld(classes=[1], size=[]), r"size=\[\]"),
@@ -284,7 +257,6 @@ def test_acdc_every_slice_with_left_ventricle_has_a_small_mark() -> None:
         (ErodedLabeld(classes=[3]), 0.015),
         (ErodedLabeld(classes=[3], size=range(21, 0, -2)), 0.003),
         (PointLabeld(classes=[3]), 0.001),
-        (CentroidLabeld(classes=[3]), 0.001),
     ]:
         known = 0
         for z in range(volume.shape[2]):

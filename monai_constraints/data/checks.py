@@ -243,5 +243,5 @@ def check_model(
             there = f"is {shapes[name]} there" if name in shapes else "is not there"
             raise ValueError(
                 f"check_model: {path} is of another network: {name}, here {tuple(weight.shape)}, {there}. Give the "
-                "overlays (protocol, row) and options (network_def, neighbours, ...) of the training"
+                "overlays (protocol, row) and options (network_def, ...) of the training"
             )

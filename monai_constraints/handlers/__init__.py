@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_constraints.handlers.checkpoint import BestMetric, Resume
+from monai_constraints.handlers.checkpoint import Resume
 from monai_constraints.handlers.curves import Curves
 from monai_constraints.handlers.dual_ascent import DualAscent
 from monai_constraints.handlers.epoch_seed import EpochSeed
@@ -14,7 +14,6 @@ from monai_constraints.handlers.schedule import Constant, Exponential, Linear, S
 from monai_constraints.handlers.volume_metrics import VolumeMetrics
 
 __all__ = [
-    "BestMetric",
     "Constant",
     "Curves",
     "DualAscent",

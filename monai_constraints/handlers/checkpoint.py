@@ -10,12 +10,11 @@ from typing import Any, Protocol
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import CheckpointSaver
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from monai_constraints.files import remove_stray, replacing
 
-__all__ = ["BestMetric", "Resume", "Stateful"]
+__all__ = ["Resume", "Stateful"]
 
 logger = logging.getLogger(__name__)
 
@@ -130,35 +129,3 @@ class Resume:
                 "resume with the configuration that wrote it, or remove it."
             )
         return checkpoint
-
-
-class BestMetric:
-    """The evaluator's best metric as something to save, so that a resumed run keeps a better model of before.
-
-    Args:
-        evaluator: the evaluator that compares its key metric.
-        saver: its ``CheckpointSaver(save_key_metric=True)``.
-    """
-
-    def __init__(self, evaluator: Engine, saver: CheckpointSaver | None = None) -> None:
-        self.evaluator = evaluator
-        # MONAI's saver can load this state but has no state_dict to write it.
-        self._checkpoint = None if saver is None else saver._key_metric_checkpoint
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best value, its epoch, and the names and scores of the saved files."""
-        state: Any = self.evaluator.state
-        saved = [] if self._checkpoint is None else self._checkpoint.state_dict()["_saved"]
-        return {
-            "best_metric": float(state.best_metric),
-            "best_metric_epoch": int(state.best_metric_epoch),
-            "saved": [(float(score), name) for score, name in saved],
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
-        state: Any = self.evaluator.state
-        state.best_metric = state_dict["best_metric"]
-        state.best_metric_epoch = state_dict["best_metric_epoch"]
-        if self._checkpoint is not None:
-            self._checkpoint.load_state_dict({"_saved": state_dict["saved"]})

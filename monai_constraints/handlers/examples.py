@@ -10,13 +10,14 @@ import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
-from torch import Tensor
 
+from monai_constraints.keys import CASE, SLICE, UNKNOWN, WEAK
+from monai_constraints.metrics.volume import dice_of_masks
 from monai_constraints.pictures.examples import class_map, flat, plot_examples, shown_channel
 
 __all__ = ["Examples"]
 
-_OWN = ("weak", "case", "slice")
+_OWN = (WEAK, CASE, SLICE)
 
 
 class Examples:
@@ -69,20 +70,19 @@ class Examples:
             )
         for i, out in enumerate(output):
             given = batch[i] if isinstance(batch, list) else {k: batch[k][i] for k in _OWN if k in batch}
-            label, predicted = class_map(out[CommonKeys.LABEL]), class_map(out[CommonKeys.PRED])
+            label, predicted = (class_map(out[k]).cpu().numpy() for k in (CommonKeys.LABEL, CommonKeys.PRED))
             dice = _dice(predicted, label)
             if dice is None:
                 continue
             full = len(self._kept) == 2 * self.count
             if full and self._kept[self.count - 1]["dice"] <= dice <= self._kept[self.count]["dice"]:
                 continue
-            image = shown_channel(out[CommonKeys.IMAGE], self.image_channel)
-            arrays = {"image": image[None], "label": label[None], "prediction": predicted[None]}
-            if "weak" in given:
-                arrays["weak"] = given["weak"]
-            sample = {name: array.detach().cpu().numpy() for name, array in arrays.items()}
-            case = f"{given.get('case', '')} slice {int(given['slice'])}" if "slice" in given else given.get("case", "")
-            row = flat({**sample, "dice": dice, "case": case})
+            tensors = {"image": shown_channel(out[CommonKeys.IMAGE], self.image_channel)[None]}
+            if WEAK in given:
+                tensors["weak"] = given[WEAK]
+            sample = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+            case = f"{given.get(CASE, '')} slice {int(given[SLICE])}" if SLICE in given else given.get(CASE, "")
+            row = flat({**sample, "label": label[None], "prediction": predicted[None], "dice": dice, "case": case})
             insort(self._kept, row, key=lambda kept: kept["dice"])
             if full:
                 del self._kept[self.count]  # neither among the worst nor among the best any more
@@ -92,10 +92,10 @@ class Examples:
             plot_examples(self._kept, self.output_dir / "examples.png", title="Worst and best cases")
 
 
-def _dice(prediction: Tensor, label: Tensor) -> float | None:
+def _dice(prediction: np.ndarray, label: np.ndarray) -> float | None:
     """Mean Dice over the foreground classes in ``label``, None where there is none."""
-    present = [k for k in label.unique().tolist() if k not in (0, 255)]
+    counts = np.bincount(label.ravel().astype(np.uint8))
+    present = [int(k) for k in np.flatnonzero(counts) if k not in (0, UNKNOWN)]
     if not present:
         return None
-    pairs = [(prediction == k, label == k) for k in present]
-    return float(np.mean([2 * float((p & g).sum()) / float(p.sum() + g.sum()) for p, g in pairs]))
+    return float(np.mean([dice_of_masks(prediction == k, label == k) for k in present]))

@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 from torch import Tensor
 
+from monai_constraints.keys import CASE, INDEX, bounds_key
 from monai_constraints.metrics import ConstraintSatisfaction
 
 __all__ = ["Satisfaction"]
@@ -37,15 +38,15 @@ class Satisfaction:
     def _update(self, engine: Engine) -> None:
         output: Any = engine.state.output
         batch: Any = engine.state.batch
-        missing = [key for key in (f"{self.name}_bounds", "index") if key not in batch[0]]
+        missing = [key for key in (bounds_key(self.name), INDEX) if key not in batch[0]]
         if missing:
             raise KeyError(f"Satisfaction: the validation samples lack {missing}; add the transform that makes them")
         self.metric(
             torch.stack([_plain(item[CommonKeys.PRED]) for item in output]),
-            torch.stack([_plain(item[f"{self.name}_bounds"]) for item in batch]),
-            index=torch.as_tensor([int(item["index"]) for item in batch]),
+            torch.stack([_plain(item[bounds_key(self.name)]) for item in batch]),
+            index=torch.as_tensor([int(item[INDEX]) for item in batch]),
             image=torch.stack([_plain(item[CommonKeys.IMAGE]) for item in output]),
-            group=[item.get("case") for item in batch],
+            group=[item.get(CASE) for item in batch],
         )
 
     def _compute(self, engine: Engine) -> None:

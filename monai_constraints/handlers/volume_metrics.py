@@ -14,15 +14,16 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
+from monai_constraints.columns import PATIENTS_COLUMNS
 from monai_constraints.files import replacing
-from monai_constraints.handlers.examples import class_map, shown_channel
+from monai_constraints.keys import CASE, PATIENT, SLICE, SPACING
 from monai_constraints.metrics.volume import dice_of_masks, hausdorff95
+from monai_constraints.pictures.examples import class_map, shown_channel
 
 __all__ = ["VolumeMetrics"]
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("case", "patient", "class", "dice", "hd95", "dice_2d", "slices", "absent", "left_empty", "missed")
 _WHOLE = -1  # the slice number of a sample that has none: a whole volume, or a lone image
 
 
@@ -79,7 +80,7 @@ class VolumeMetrics:
         evaluator: Engine | None = None,
         class_names: Sequence[str],
         zoom: Sequence[float] = (1, 1, 1),
-        spacing_key: str | None = "spacing",
+        spacing_key: str | None = SPACING,
         slice_axis: int = -1,
         image_channel: int = 0,
     ) -> None:
@@ -122,18 +123,18 @@ class VolumeMetrics:
         flat = torch.cat([one.to(torch.uint8).flatten() for one in maps]).cpu()
         pieces = [part.reshape(one.shape).numpy() for part, one in zip(flat.split([m.numel() for m in maps]), maps)]
         for out, item, prediction, truth in zip(output, batch, pieces[::2], pieces[1::2]):
-            if "case" not in item:
+            if CASE not in item:
                 raise KeyError(f"VolumeMetrics: a sample has no 'case', it has {sorted(item)}; name the cases.")
             highest = max(int(prediction.max()), int(truth.max()))
             if highest > len(self.class_names):
                 raise ValueError(
-                    f"VolumeMetrics: case {item['case']} has class {highest}, class_names has {self.class_names}; "
+                    f"VolumeMetrics: case {item[CASE]} has class {highest}, class_names has {self.class_names}; "
                     "give one name for each foreground class."
                 )
-            case, number = str(item["case"]), int(item.get("slice", _WHOLE))
+            case, number = str(item[CASE]), int(item.get(SLICE, _WHOLE))
             spacing = None if self.spacing_key is None else item.get(self.spacing_key)
             size = None if spacing is None else tuple(float(length) for length in spacing)
-            self._items[case] = (str(item.get("patient", case)), size)
+            self._items[case] = (str(item.get(PATIENT, case)), size)
             self._pieces.setdefault(case, {})[number] = _Piece(prediction, truth)
             self._show(case, number, truth, out[CommonKeys.IMAGE])
 
@@ -169,7 +170,7 @@ class VolumeMetrics:
         with replacing(self.output_dir / "patients.csv") as temporary:
             with open(temporary, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(COLUMNS)
+                writer.writerow(PATIENTS_COLUMNS)
                 writer.writerows(rows)
         with replacing(self.output_dir / "predictions.npz") as temporary:
             with open(temporary, "wb") as stream:  # NumPy would add its suffix to a name

@@ -6,14 +6,14 @@ from .annotation.absent_annotation import AbsentAnnotatedd
 from .annotation.bounds import ConstraintBoundsd, Given, Values, common_bounds
 from .annotation.full_annotation import FullyAnnotatedd
 from .annotation.scribbles import FullLabeld, ScribbleLabeld
-from .annotation.weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
+from .annotation.weak_labels import ErodedLabeld, PointLabeld
 from .augmentation.batch import BatchGamma, BatchIntensity, BatchSimilarity
 from .augmentation.dihedral import RandDihedrald
 from .grid.common_voxel import CommonVoxeld
+from .intensity.scale_percentiles import ScalePercentilesd
 from .maps.border_weight import BorderWeightd
 from .maps.distance_map import SignedDistanceMapd
 from .maps.geodesic_map import GeodesicDistanceMapd
-from .neighbour_slices import NeighbourSlicesd, neighbour_channels
 from .postprocessing.largest_component import LargestComponentd
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "BatchIntensity",
     "BatchSimilarity",
     "BorderWeightd",
-    "CentroidLabeld",
     "CommonVoxeld",
     "ConstraintBoundsd",
     "ErodedLabeld",
@@ -31,12 +30,11 @@ __all__ = [
     "GeodesicDistanceMapd",
     "Given",
     "LargestComponentd",
-    "NeighbourSlicesd",
     "PointLabeld",
     "RandDihedrald",
+    "ScalePercentilesd",
     "ScribbleLabeld",
     "SignedDistanceMapd",
     "Values",
     "common_bounds",
-    "neighbour_channels",
 ]

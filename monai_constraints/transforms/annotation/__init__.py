@@ -6,11 +6,10 @@ from .absent_annotation import AbsentAnnotatedd
 from .bounds import ConstraintBoundsd, Given, Values, common_bounds
 from .full_annotation import FullyAnnotatedd
 from .scribbles import FullLabeld, ScribbleLabeld
-from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
+from .weak_labels import ErodedLabeld, PointLabeld
 
 __all__ = [
     "AbsentAnnotatedd",
-    "CentroidLabeld",
     "ConstraintBoundsd",
     "ErodedLabeld",
     "FullLabeld",

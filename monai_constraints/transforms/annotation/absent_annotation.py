@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
+from monai_constraints.keys import WEAK, bounds_key
+
 __all__ = ["AbsentAnnotatedd"]
 
 
@@ -29,10 +31,10 @@ class AbsentAnnotatedd(Transform):
         ValueError: no constraint is given.
     """
 
-    def __init__(self, *, output: str = "weak", bounds: Sequence[str] = ("size",)) -> None:
+    def __init__(self, *, output: str = WEAK, bounds: Sequence[str] = ("size",)) -> None:
         if isinstance(bounds, str) or not bounds:
             raise ValueError(f"AbsentAnnotatedd: bounds={bounds!r}; give a list of one constraint or more")
-        self.output, self.keys = output, tuple(f"{name}_bounds" for name in bounds)
+        self.output, self.keys = output, tuple(map(bounds_key, bounds))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         missing = [key for key in (self.output, *self.keys) if key not in data]

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
+from monai_constraints.keys import CASE, LABEL, WEAK, bounds_key
+
 from .scribbles import FullLabeld
 
 __all__ = ["FullyAnnotatedd"]
@@ -19,11 +21,10 @@ class FullyAnnotatedd(Transform):
     Put it after the transforms that make the weak labels and the bounds. Neither loss nor engine knows of it.
 
     Args:
-        cases: the fully annotated ones.
+        cases: the fully annotated ones, as in the sample's `case`.
         key: full label (1, *S), integer classes.
         output: the weak label that it replaces.
         bounds: names of the constraints, as in `<name>_bounds`; a sample need not have them.
-        case_key: the sample's entry that is looked up in `cases`.
 
     Raises:
         KeyError: a fully annotated sample has no label.
@@ -34,19 +35,18 @@ class FullyAnnotatedd(Transform):
         self,
         cases: Sequence[str],
         *,
-        key: str = "label",
-        output: str = "weak",
+        key: str = LABEL,
+        output: str = WEAK,
         bounds: Sequence[str] = ("size",),
-        case_key: str = "case",
     ) -> None:
         if isinstance(cases, str) or not cases:
             raise ValueError(f"FullyAnnotatedd: cases={cases!r}; give a list of one case or more")
-        self.cases, self.case_key = frozenset(cases), case_key
+        self.cases = frozenset(cases)
         self.annotate = FullLabeld(key=key, output=output)
-        self.keys = tuple(f"{name}_bounds" for name in bounds)
+        self.keys = tuple(map(bounds_key, bounds))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        if data.get(self.case_key) not in self.cases:
+        if data.get(CASE) not in self.cases:
             return dict(data)
         free = torch.tensor([-torch.inf, torch.inf])
         return {**self.annotate(data), **{k: free.expand_as(data[k]).clone() for k in self.keys if k in data}}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from monai_constraints.keys import LABEL, SCRIBBLE, UNKNOWN, WEAK
 from monai_constraints.transforms.annotation.to_weak import Sample, ToWeakd, listed
 
 __all__ = ["FullLabeld", "ScribbleLabeld"]
@@ -24,7 +25,7 @@ class FullLabeld(ToWeakd):
         ValueError: the label has several channels, fractions, values outside 0 to 255 or equal to `unknown`.
     """
 
-    def __init__(self, *, key: str = "label", output: str = "weak", unknown: int = 255) -> None:
+    def __init__(self, *, key: str = LABEL, output: str = WEAK, unknown: int = UNKNOWN) -> None:
         super().__init__(key=key, output=output, unknown=unknown)
 
     def annotate(self, values: np.ndarray, sample: Sample) -> np.ndarray:
@@ -54,10 +55,10 @@ class ScribbleLabeld(ToWeakd):
         self,
         *,
         classes: int,
-        key: str = "scribble",
-        output: str = "weak",
+        key: str = SCRIBBLE,
+        output: str = WEAK,
         unknown_values: Sequence[int] = (4,),
-        unknown: int = 255,
+        unknown: int = UNKNOWN,
     ) -> None:
         super().__init__(key=key, output=output, unknown=unknown)
         if not 1 <= classes <= unknown:

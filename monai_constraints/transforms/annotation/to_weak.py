@@ -11,6 +11,8 @@ import torch
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy, convert_to_tensor
 
+from monai_constraints.keys import CASE
+
 __all__ = ["Sample", "ToWeakd", "listed"]
 
 Sample = Mapping[Hashable, Any]
@@ -19,14 +21,13 @@ Sample = Mapping[Hashable, Any]
 class ToWeakd(MapTransform, ABC):
     """Reads one integer map (1, *S), writes the weak map made from it: uint8, same metadata and device."""
 
-    def __init__(self, *, key: str, output: str, unknown: int, key_case: str = "case") -> None:
+    def __init__(self, *, key: str, output: str, unknown: int) -> None:
         super().__init__(keys=key)
         if not 0 <= unknown <= 255:
             raise ValueError(f"{self.name}: unknown={unknown}, expected 0 to 255 as weak labels are uint8.")
         self.key = key
         self.output = output
         self.unknown = unknown
-        self.key_case = key_case
 
     @property
     def name(self) -> str:
@@ -63,7 +64,7 @@ class ToWeakd(MapTransform, ABC):
                     f"{self.where(sample)} holds {listed(values[~whole])}, expected integer classes; "
                     "resample labels with mode='nearest', threshold soft masks first."
                 )
-        return values[0].astype(np.int64)
+        return values[0] if values.dtype == np.uint8 else values[0].astype(np.int64)
 
     def check_classes(self, label: np.ndarray, sample: Sample) -> None:
         wrong = (label < 0) | (label > 255) | (label == self.unknown)
@@ -74,7 +75,7 @@ class ToWeakd(MapTransform, ABC):
             )
 
     def where(self, sample: Sample) -> str:
-        return f"{self.name}: '{self.key}' of case {sample.get(self.key_case, '(not named)')!r}"
+        return f"{self.name}: '{self.key}' of case {sample.get(CASE, '(not named)')!r}"
 
 
 def listed(values: np.ndarray) -> str:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy import ndimage
 
+from monai_constraints.keys import CASE, LABEL, SLICE, UNKNOWN, WEAK
 from monai_constraints.transforms.annotation.to_weak import Sample, ToWeakd
 
-__all__ = ["CentroidLabeld", "ErodedLabeld", "PointLabeld"]
+__all__ = ["ErodedLabeld", "PointLabeld"]
 
 
 class _MarkRegiond(ToWeakd):
@@ -29,9 +30,8 @@ class _MarkRegiond(ToWeakd):
         output: str,
         connected_components: bool,
         unknown: int,
-        key_case: str = "case",
     ) -> None:
-        super().__init__(key=key, output=output, unknown=unknown, key_case=key_case)
+        super().__init__(key=key, output=output, unknown=unknown)
         self.classes = tuple(classes)
         wrong = [k for k in self.classes if not 0 <= k <= 255 or k == unknown]
         if wrong or not self.classes or len(set(self.classes)) < len(self.classes):
@@ -87,11 +87,11 @@ class ErodedLabeld(_MarkRegiond):
         self,
         *,
         classes: Sequence[int],
-        key: str = "label",
-        output: str = "weak",
+        key: str = LABEL,
+        output: str = WEAK,
         size: int | Sequence[int] = 10,
         connected_components: bool = False,
-        unknown: int = 255,
+        unknown: int = UNKNOWN,
     ) -> None:
         super().__init__(
             classes=classes,
@@ -126,7 +126,8 @@ class PointLabeld(_MarkRegiond):
     """A disc around one random voxel of each class, without overlap with the others (2.4.2, "Random point").
 
     The voxel is a hash of (seed, case, slice, class, component) and depends on nothing else: not on the order
-    of the samples or of `classes`, nor on the versions of NumPy and Python.
+    of the samples or of `classes`, nor on the versions of NumPy and Python. A sample without `slice` is a volume
+    or a lone image: there the case alone decides.
 
     The reference code has discs of width 4, about ``radius=2``. On the left ventricle of ACDC these annotate
     0.02 % of the pixels (the thesis says 0.02 %, of other data), and the radius of 4 of the text 0.08 %.
@@ -140,12 +141,9 @@ class PointLabeld(_MarkRegiond):
         seed: another seed draws other voxels.
         connected_components: one disc for each fully connected component, clipped to it.
         unknown: value of the voxels without annotation.
-        key_case: key of the case's name.
-        key_slice: key of the slice's number in its volume, for samples that are slices; where the sample has
-            none, the case alone decides.
 
     Raises:
-        KeyError: the sample has no `key` or no `key_case`.
+        KeyError: the sample has no `key` or no `case`.
         ValueError: wrong `classes` or `radius`, or a label as in :class:`FullLabeld`.
     """
 
@@ -153,14 +151,12 @@ class PointLabeld(_MarkRegiond):
         self,
         *,
         classes: Sequence[int],
-        key: str = "label",
-        output: str = "weak",
+        key: str = LABEL,
+        output: str = WEAK,
         radius: float = 4,
         seed: int = 0,
         connected_components: bool = False,
-        unknown: int = 255,
-        key_case: str = "case",
-        key_slice: str = "slice",
+        unknown: int = UNKNOWN,
     ) -> None:
         super().__init__(
             classes=classes,
@@ -168,74 +164,27 @@ class PointLabeld(_MarkRegiond):
             output=output,
             connected_components=connected_components,
             unknown=unknown,
-            key_case=key_case,
         )
-        self.radius = _checked_radius(radius, self.name)
+        if not radius >= 0:
+            raise ValueError(f"PointLabeld: radius={radius}, expected 0 or more voxels.")
+        self.radius = radius
         self.seed = int(seed)
-        self.key_slice = key_slice
 
     def annotate(self, values: np.ndarray, sample: Sample) -> np.ndarray:
-        if self.key_case not in sample:
+        if CASE not in sample:
             raise KeyError(
-                f"PointLabeld: the sample has no '{self.key_case}', which its points are drawn from; add a "
-                f"`{self.key_case}` entry, the name of the volume, to the datalist, or set key_case."
+                f"PointLabeld: the sample has no '{CASE}', which its points are drawn from; add a `{CASE}` entry, "
+                "the name of the volume, to the datalist."
             )
         return super().annotate(values, sample)
 
     def mark(self, mask: np.ndarray, sample: Sample, *, of_class: int, component: int) -> np.ndarray:
-        slice_index = int(sample[self.key_slice]) if self.key_slice in sample else None
-        identity = repr((self.seed, str(sample[self.key_case]), slice_index, int(of_class), component))
+        slice_index = int(sample[SLICE]) if SLICE in sample else None
+        identity = repr((self.seed, str(sample[CASE]), slice_index, int(of_class), component))
         drawn = int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "big")
         voxels = np.flatnonzero(mask)
         centre = np.unravel_index(voxels[drawn % len(voxels)], mask.shape)
         return _clipped_disc(mask, centre, self.radius)
-
-
-class CentroidLabeld(_MarkRegiond):
-    """A disc around the voxel of each class that is nearest to the class's centroid, clipped to the class.
-
-    Args:
-        classes: classes to annotate; one that the sample lacks leaves nothing.
-        key: full label (1, *S), 2D or 3D, integer classes.
-        output: key to write, (1, *S) uint8 tensor with the metadata of `key`.
-        radius: radius of the disc (ball in 3D) in voxels; 0 marks one voxel.
-        connected_components: one disc for each fully connected component, clipped to it.
-        unknown: value of the voxels without annotation.
-
-    Raises:
-        KeyError: the sample has no `key`.
-        ValueError: wrong `classes` or `radius`, or a label as in :class:`FullLabeld`.
-    """
-
-    def __init__(
-        self,
-        *,
-        classes: Sequence[int],
-        key: str = "label",
-        output: str = "weak",
-        radius: float = 4,
-        connected_components: bool = False,
-        unknown: int = 255,
-    ) -> None:
-        super().__init__(
-            classes=classes,
-            key=key,
-            output=output,
-            connected_components=connected_components,
-            unknown=unknown,
-        )
-        self.radius = _checked_radius(radius, self.name)
-
-    def mark(self, mask: np.ndarray, sample: Sample, *, of_class: int, component: int) -> np.ndarray:
-        voxels = np.argwhere(mask)
-        nearest = np.square(voxels - voxels.mean(axis=0)).sum(axis=1).argmin()
-        return _clipped_disc(mask, voxels[nearest], self.radius)
-
-
-def _checked_radius(radius: float, name: str) -> float:
-    if not radius >= 0:
-        raise ValueError(f"{name}: radius={radius}, expected 0 or more voxels.")
-    return radius
 
 
 def _clipped_disc(mask: np.ndarray, centre: Sequence[int] | np.ndarray, radius: float) -> np.ndarray:

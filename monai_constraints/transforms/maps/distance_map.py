@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from monai_constraints.transforms.maps.distances import Crossing, SpacingName, ToDistanced
 
@@ -33,7 +34,8 @@ class SignedDistanceMapd(ToDistanced):
         slice_axis: measure within each slice across this axis of a volume, rather than in 3D.
         clip: distances beyond it become it, so that far voxels do not outweigh the boundary.
         normalise: divide each class's map by its largest absolute value, after clipping.
-        legacy: the published map: -(EDT - 1) at any spacing, cut to integers.
+        legacy: the published map: -(EDT - 1) at any spacing, cut to integers, of two transforms in float64 by SciPy.
+            In float32 a few voxels would fall on the other side of an integer.
         allow_others: values of the label that are neither 0 nor listed are outside of every class, not an error.
         threads: of the transform; by default PyTorch's number, which is one in a DataLoader's worker.
 
@@ -42,7 +44,7 @@ class SignedDistanceMapd(ToDistanced):
         ValueError: soft or unexpected values, too few channels, no voxel size, or one that does not fit the label.
 
     Source: distances from the edt package; where they are installed, from OpenCV for slices of square pixels, and from
-    cuCIM for a label on a GPU.
+    cuCIM for a label on a GPU; with `legacy` from SciPy, as in the published code.
 
     Example:
         >>> SignedDistanceMapd(classes=[1])({"label": label})["distance"]
@@ -81,6 +83,10 @@ class SignedDistanceMapd(ToDistanced):
         maps: list[np.ndarray] = []
         crossings: list[Crossing] = []
         for mask in masks:
+            if self.legacy:
+                parts, sizes = self.parts(mask, spacing)
+                maps.append(self.joined([_published(part, sizes) for part in parts]))
+                continue
             # The second of two complementary classes has the same distances; only the signs differ.
             if len(masks) == 2 and crossings and np.array_equal(mask, ~masks[0]):
                 crossings = [one._replace(inside=~one.inside) for one in crossings]
@@ -100,9 +106,13 @@ class SignedDistanceMapd(ToDistanced):
         if distance is None:
             return np.zeros(inside.shape, np.float32)
         phi = distance.copy() if copy else distance
-        if self.legacy:
-            phi[inside] = 1 - phi[inside]
-            return np.trunc(phi, out=phi)
         # On a GPU rounding may leave the distance of a neighbour a little under the voxel size.
         np.subtract(np.float32(smallest), phi, out=phi, where=inside)
         return np.minimum(phi, 0, out=phi, where=inside)
+
+
+def _published(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    if not 0 < np.count_nonzero(mask) < mask.size:
+        return np.zeros(mask.shape, np.float32)
+    outside, inside = (ndimage.distance_transform_edt(side, sampling=spacing) for side in (~mask, mask))
+    return np.trunc(np.where(mask, 1 - inside, outside)).astype(np.float32)

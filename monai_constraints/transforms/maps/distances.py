@@ -131,17 +131,22 @@ class ToDistanced(MapTransform):
 
     def crossings(self, mask: np.ndarray, spacing: tuple[float, ...], device: torch.device) -> list[Crossing]:
         """The whole mask, or its slices: each with its crossing distance and its smallest voxel size."""
-        parts, kept = [mask], list(spacing)
-        if self.slice_axis is not None:
-            parts = list(np.moveaxis(mask, self.slice_axis, 0))
-            del kept[self.slice_axis]
+        parts, kept = self.parts(mask, spacing)
         # Across an axis of one voxel nothing has a neighbour.
         smallest = min([size for size, n in zip(kept, parts[0].shape) if n > 1], default=1.0)
         found = [crossing_distance(part, kept, threads=self.threads, device=device) for part in parts]
         return [Crossing(part, distance, smallest) for part, distance in zip(parts, found)]
 
+    def parts(self, mask: np.ndarray, spacing: tuple[float, ...]) -> tuple[list[np.ndarray], list[float]]:
+        """The whole mask, or its slices, and the spacing along their axes."""
+        kept = list(spacing)
+        if self.slice_axis is None:
+            return [mask], kept
+        del kept[self.slice_axis]
+        return list(np.moveaxis(mask, self.slice_axis, 0)), kept
+
     def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """The inverse of the cutting in `crossings`."""
+        """The inverse of the cutting in `parts`."""
         return parts[0] if self.slice_axis is None else np.stack(parts, self.slice_axis)
 
     def _masks(self, label: np.ndarray, sample: Mapping[Hashable, Any]) -> list[np.ndarray]:
