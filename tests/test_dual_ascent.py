@@ -155,7 +155,7 @@ def test_multipliers_are_logged_and_drawn(tmp_path: Path) -> None:
     trainer.run()
     with open(tmp_path / "metrics.csv", newline="", encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
-    for term, each in dual.multipliers.items():
+    for term, each in loss.multipliers().items():
         for name, value in each.summary().items():
             assert float(last[f"multiplier_{term}_{name}"]) == pytest.approx(value, rel=1e-6)
     assert float(last["seconds_dual"]) > 0

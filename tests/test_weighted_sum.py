@@ -228,6 +228,11 @@ def test_patches_of_an_image_add_up_to_it(reduction: Any) -> None:
             sums[name] = sums.get(name, 0) + value
         local = local + loss.local(piece, given) * piece[0, 0].numel() / 63
     total = loss.of_sums(sums, targets, shape=(7, 9)) + local
+    place = loss.terms["place"].loss
+    by_sample = torch.tensor([7, 9]).expand(2, 2)
+    for group in (None, ["a", "b"]):
+        each = place.of_sums(sums["place"], bounds, shape=by_sample, group=group)  # type: ignore[operator]
+        torch.testing.assert_close(each, loss.last["place"])
     torch.testing.assert_close(total, whole, rtol=1e-4, atol=1e-5)
     # `whole` goes through log and softmax, which leave a probability where it is but not its gradient.
     through = torch.autograd.grad(total, p)[0]
@@ -240,6 +245,9 @@ def test_patches_of_an_image_add_up_to_it(reduction: Any) -> None:
 def test_a_loss_without_sums_needs_whole_images() -> None:
     loss = WeightedSum({"size": Term(ProposalCrossEntropy(Size(classes=[1])))})
     assert loss.target_keys == ["size_bounds"]
+    other = WeightedSum({"gdl": Term(GeneralizedDiceLoss(to_onehot_y=True))})
+    with pytest.raises(TypeError, match=r"gdl \(GeneralizedDiceLoss\) is no function of sums"):
+        other.sums(torch.rand(1, 2, 4, 5).softmax(1), {"label": torch.zeros(1, 1, 4, 5)})
     with pytest.raises(TypeError, match=r"size \(ProposalCrossEntropy\) is no function of sums"):
         loss.sums(torch.rand(1, 2, 4, 5).softmax(1), {"size_bounds": torch.zeros(1, 1, 1, 2)})
 

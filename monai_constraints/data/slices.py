@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from monai_constraints.constraints.plain import plain
+
 __all__ = ["SliceDataset"]
 
 
@@ -82,7 +84,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
             if key in self.keys:
                 item[key] = _cut(value, self.axis, self._slice[index])
             elif key in self.volume_keys or tuple(getattr(value, "shape", ()))[1:] != grid:
-                item[key] = _plain(value).clone() if isinstance(value, Tensor) else value
+                item[key] = plain(value).clone() if isinstance(value, Tensor) else value
         return {**item, "slice": self._slice[index], "index": index}
 
     def _checked(self, volume: Mapping[str, Any], position: int) -> tuple[str, tuple[int, ...]]:
@@ -109,11 +111,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         return case, grid
 
 
-def _plain(value: Any) -> Tensor:
-    return torch.as_tensor(value).as_subclass(Tensor)
-
-
 def _cut(value: Any, axis: int, position: int) -> Tensor:
     # A view would be pickled, and kept alive, with the whole volume behind it.
-    view = _plain(value).select(axis if axis < 0 else axis + 1, position)
+    view = plain(value).select(axis if axis < 0 else axis + 1, position)
     return view.clone(memory_format=torch.contiguous_format)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
-from torch import Tensor
 
+from monai_constraints.constraints.plain import plain
 from monai_constraints.keys import CASE, INDEX, bounds_key
 from monai_constraints.metrics import ConstraintSatisfaction
 
@@ -42,17 +42,13 @@ class Satisfaction:
         if missing:
             raise KeyError(f"Satisfaction: the validation samples lack {missing}; add the transform that makes them")
         self.metric(
-            torch.stack([_plain(item[CommonKeys.PRED]) for item in output]),
-            torch.stack([_plain(item[bounds_key(self.name)]) for item in batch]),
+            torch.stack([plain(item[CommonKeys.PRED]) for item in output]),
+            torch.stack([plain(item[bounds_key(self.name)]) for item in batch]),
             index=torch.as_tensor([int(item[INDEX]) for item in batch]),
-            image=torch.stack([_plain(item[CommonKeys.IMAGE]) for item in output]),
+            image=torch.stack([plain(item[CommonKeys.IMAGE]) for item in output]),
             group=[item.get(CASE) for item in batch],
         )
 
     def _compute(self, engine: Engine) -> None:
         for quantity, value in self.metric.aggregate().items():
             engine.state.metrics[f"{self.name}_{quantity}"] = value
-
-
-def _plain(x: Tensor) -> Tensor:
-    return x.as_subclass(Tensor)

@@ -39,8 +39,8 @@ class LossOnProbabilities(nn.Module):
     target_key: str | None = LABEL
     """The target's key in the batch; None: the bounds of the constraint that has the term's name."""
 
-    local: bool = True
-    """A mean over voxels: patches of an image need nothing more than their share of it. Otherwise `sums` adds."""
+    local: bool = False
+    """A mean over voxels, so that the patches of an image count by their share of it; otherwise it needs `sums`."""
 
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
 

@@ -58,7 +58,7 @@ class BoundaryMapLoss(LossOnProbabilities):
         super().__init__(
             classes=classes, softmax=softmax, sigmoid=sigmoid, temperature=temperature, reduction=reduction
         )
-        self.offset = offset
+        self.offset, self.local = offset, reduction == "mean"
 
     def forward(self, input: Tensor, distance: Tensor, *, voxels: Tensor | int | None = None) -> Tensor:
         """The loss.

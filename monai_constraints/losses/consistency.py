@@ -50,6 +50,7 @@ class ConsistencyLoss(LossOnProbabilities):
     """
 
     target_key = IMAGE
+    local = True
     reductions = ("mean",)
 
     def __init__(

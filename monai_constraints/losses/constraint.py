@@ -44,7 +44,6 @@ class ConstraintLoss(LossOnProbabilities):
     """
 
     target_key = None
-    local = False
     reductions = ("batchmean", "mean", "sum", "none")
 
     def __init__(
@@ -97,7 +96,7 @@ class ConstraintLoss(LossOnProbabilities):
             return self.statistic.measure(p, image=image, boxes=boxes, patch=patch)
 
     def residuals(
-        self, sums: Tensor, bounds: Tensor, *, shape: Sequence[int], group: Groups | None = None
+        self, sums: Tensor, bounds: Tensor, *, shape: Sequence[int] | Tensor, group: Groups | None = None
     ) -> tuple[Tensor, Tensor]:
         """z (G, K, M, 2) of whole images, and the sign with which its sides contain f: 0 where they bound nothing."""
         if bounds.ndim != 4 or len(bounds) != len(sums):
@@ -106,25 +105,29 @@ class ConstraintLoss(LossOnProbabilities):
                 f"{self.statistic.classes}; make them (B, K, M, 2), with the same statistic"
             )
         pooled, bounds = self.pooling(sums, bounds, group)
-        return sides(self.statistic.value(pooled, self.statistic.centre(shape, sums.device)), bounds)
+        where = Patch(shape, shape) if isinstance(shape, Tensor) else shape
+        return sides(self.statistic.value(pooled, self.statistic.centre(where, sums.device)), bounds)
 
     def of_sums(
         self,
         sums: Tensor,
         bounds: Tensor,
         *,
-        shape: Sequence[int],
+        shape: Sequence[int] | Tensor,
         group: Groups | None = None,
         index: Tensor | None = None,
     ) -> Tensor:
-        """The loss of whole images of this shape (*S), from their sums."""
+        """The loss of whole images from their sums; shape is theirs, (*S) or (B, D) where they differ."""
         with torch.autocast(sums.device.type, enabled=False):
+            if isinstance(shape, Tensor):  # a group goes by its first sample
+                shape = self.pooling.representatives(shape.to(sums.device), group)
             z, sign = self.residuals(sums, bounds, shape=shape, group=group)
             psi = self.penalty(z, None if index is None else self.pooling.representatives(index, group))
-            parts = math.prod(shape) if self.divide_by_voxels else 1
-            if self.reduction == "batchmean":
-                parts *= len(psi)
-            elif self.reduction == "mean":
-                parts *= psi.numel() // 2
-            weight = sign.abs() / parts
+            parts = {"batchmean": len(psi), "mean": psi.numel() // 2}.get(self.reduction, 1)
+            if not self.divide_by_voxels:
+                weight = sign.abs() / parts
+            elif isinstance(shape, Tensor):
+                weight = sign.abs() / (parts * shape.prod(1).reshape(-1, 1, 1, 1))
+            else:
+                weight = sign.abs() / (parts * math.prod(shape))
             return psi * weight if self.reduction == "none" else torch.dot(psi.flatten(), weight.flatten())

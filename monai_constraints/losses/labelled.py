@@ -46,8 +46,8 @@ class LossOnLabelled(LossOnProbabilities):
         """The target as a plain tensor.
 
         Raises:
-            ValueError: where it does not fit the input (B, C, *S), is not integer, or holds a value that is neither a
-                class nor `unknown`.
+            ValueError: where it does not fit the input (B, C, *S), is not integer, or (on a CPU: a GPU would have to wait for
+                the answer) holds a value that is neither a class nor `unknown`.
         """
         target = plain(target)
         expected = (input.shape[0], 1, *input.shape[2:])
@@ -59,13 +59,12 @@ class LossOnLabelled(LossOnProbabilities):
         if target.is_floating_point():
             raise ValueError(f"{self.name}: target must be integer classes, got floats; cast the weak label")
         classes = max(input.shape[1], 2)
-        wrong = ((target < 0) | (target >= classes)) & (target != self.unknown)
-        if wrong.device.type != "cpu" or torch.compiler.is_compiling():
-            torch._assert_async(~wrong.any())  # to read the answer would be to wait for the device
-        elif wrong.any():
+        least, most = target.masked_fill(target == self.unknown, 0).aminmax()
+        if target.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= least <= most < classes:
+            wrong = target[((target < 0) | (target >= classes)) & (target != self.unknown)]
             raise ValueError(
-                f"{self.name}: the target holds {target[wrong].unique().tolist()[:8]}; expected classes 0 to "
-                f"{classes - 1}, or {self.unknown} = unknown; map them before, with MapLabelValued, or pass unknown=..."
+                f"{self.name}: the target holds {wrong.unique().tolist()[:8]}; expected classes 0 to {classes - 1}, or "
+                f"{self.unknown} = unknown; map them before, with MapLabelValued, or pass unknown=..."
             )
         return target
 

@@ -38,7 +38,6 @@ class PartialCrossEntropy(LossOnLabelled):
     Source: Kervadec et al., Constrained-CNN losses for weakly supervised segmentation, 2019.
     """
 
-    local = False
     reductions = ("mean", "voxel", "sample", "sum", "none")
 
     def __init__(

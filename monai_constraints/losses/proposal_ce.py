@@ -35,7 +35,6 @@ class ProposalCrossEntropy(LossOnProbabilities):
     """
 
     target_key = None
-    local = False
 
     def __init__(
         self,

@@ -51,7 +51,6 @@ class SizePrincipleLoss(LossOnLabelled):
         >>> loss = marks(logits, weak) + 0.8 * SizePrincipleLoss(softmax=True)(logits, weak)
     """
 
-    local = False
     reductions = ("mean",)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class VoxelWeightedCrossEntropy(LossOnProbabilities):
     """
 
     needs = ("weight",)
+    local = True
     target_key = LABEL
 
     def __init__(

@@ -47,7 +47,7 @@ class Term(nn.Module):
     @property
     def local(self) -> bool:
         """Whether the loss is a mean over voxels, which needs no sums."""
-        return bool(getattr(self.loss, "local", True))
+        return bool(getattr(self.loss, "local", False))
 
 
 class WeightedSum(nn.Module):
@@ -134,7 +134,8 @@ class WeightedSum(nn.Module):
             if patch is not None and _target_is_bounds(term):
                 given["patch"] = patch
             sums: Any = term.loss.sums
-            found[name] = sums(probabilities, targets[self._targets[name]], **given)
+            with self._graded(name):
+                found[name] = sums(probabilities, targets[self._targets[name]], **given)
         return found
 
     def of_sums(self, sums: Mapping[str, Tensor], targets: Mapping[str, Any], *, shape: Sequence[int]) -> Tensor:
