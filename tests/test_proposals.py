@@ -182,6 +182,16 @@ def test_legacy_is_the_published_loop(steps: int, rate: float, side: int, labell
     assert not early_stop or 10 < min(taken[0], taken[2], taken[4]) < steps - 1
 
 
+def test_the_last_step_of_the_published_loop_is_not_used() -> None:
+    s, bounds = softmax(8, 1, 2, 20, 20, sharp=0.5), torch.tensor([0.0, 40.0]).reshape(1, 1, 1, 2)
+    made = [LegacyProposals(steps=n, rate=1e-3)(s, torch.ones(1, 400), bounds, [1]) for n in (1, 2, 3)]
+    masks = [y[0, 1].flatten() for y in made]
+    for n, mask in enumerate(masks, start=1):
+        assert mask.tolist() == published(s[0, 1].flatten(), [255] * 400, 0.0, 40.0, n, 1e-3, True)[0]
+    assert torch.equal(masks[0], (s[0, 1].flatten() > 0.5).double())
+    assert masks[0].sum() > masks[1].sum() > masks[2].sum()
+
+
 @pytest.mark.parametrize("classes", [[1], [2, 1]])
 def test_labelled_voxels_keep_their_class_and_count(classes: list[int]) -> None:
     s = softmax(4, 3, 3, 6, 7)

@@ -47,7 +47,7 @@ class Moments(Statistic):
         spatial = tuple(region.shape[2:])
         rest, lines = region, []
         for _ in spatial[1:]:
-            lines.append(rest.flatten(2, -2).sum(-2))
+            lines.append(rest.sum(tuple(range(2, rest.ndim - 1))))
             rest = rest.sum(-1)
         profiles = torch.cat([rest, *reversed(lines)], dim=-1)
         # Not a matrix product, which adds one by one, and on some GPUs with 10 bits.
