@@ -43,7 +43,7 @@ def name(path: Path) -> str:
 
 def test_relative_imports_are_resolved() -> None:
     assert "monai_constraints.constraints" in imports(ROOT / "losses" / "constraint.py")
-    assert "monai_constraints.losses.activation" in imports(ROOT / "losses" / "constraint.py")
+    assert "monai_constraints.losses.activation" in imports(ROOT / "losses" / "base.py")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "constraints").glob("*.py")), ids=name)

@@ -17,7 +17,7 @@ from monai.utils import CommonKeys
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from monai_constraints import columns
+import monai_constraints.columns as columns
 from monai_constraints.files import replacing
 from monai_constraints.handlers.dual_ascent import DUAL_SECONDS
 from monai_constraints.losses import WeightedSum

@@ -46,8 +46,8 @@ class LossOnLabelled(LossOnProbabilities):
         """The target as a plain tensor.
 
         Raises:
-            ValueError: where it does not fit the input (B, C, *S), is not integer, or (on a CPU: a GPU would have to wait for
-                the answer) holds a value that is neither a class nor `unknown`.
+            ValueError: where it does not fit the input (B, C, *S), is not integer, or holds a value that is neither a
+                class nor `unknown` (on a CPU: a GPU would have to wait for the answer).
         """
         target = plain(target)
         expected = (input.shape[0], 1, *input.shape[2:])
@@ -60,7 +60,8 @@ class LossOnLabelled(LossOnProbabilities):
             raise ValueError(f"{self.name}: target must be integer classes, got floats; cast the weak label")
         classes = max(input.shape[1], 2)
         least, most = target.masked_fill(target == self.unknown, 0).aminmax()
-        if target.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= least <= most < classes:
+        readable = target.device.type == "cpu" and not torch.compiler.is_compiling()
+        if readable and not 0 <= least <= most < classes:
             wrong = target[((target < 0) | (target >= classes)) & (target != self.unknown)]
             raise ValueError(
                 f"{self.name}: the target holds {wrong.unique().tolist()[:8]}; expected classes 0 to {classes - 1}, or "

@@ -37,7 +37,6 @@ class PartialDice(LossOnLabelled):
     Source: Milletari et al., V-Net, 3DV 2016, for the soft Dice; restricted to what is labelled.
     """
 
-
     def __init__(
         self,
         *,
