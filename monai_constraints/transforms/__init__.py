@@ -6,6 +6,7 @@ from .annotation.absent_annotation import AbsentAnnotatedd
 from .annotation.bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .annotation.full_annotation import FullyAnnotatedd
 from .annotation.scribbles import FullLabeld, ScribbleLabeld
+from .annotation.structure import OneStructured
 from .annotation.weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 from .augmentation.batch import BatchGamma, BatchIntensity, BatchSimilarity
 from .augmentation.dihedral import RandDihedrald
@@ -15,6 +16,7 @@ from .maps.distance_map import SignedDistanceMapd
 from .maps.geodesic_map import GeodesicDistanceMapd
 from .neighbour_slices import NeighbourSlicesd, neighbour_channels
 from .postprocessing.largest_component import LargestComponentd
+from .postprocessing.save_mask import SaveMaskd
 
 __all__ = [
     "AbsentAnnotatedd",
@@ -32,9 +34,11 @@ __all__ = [
     "GivenBoundsd",
     "LargestComponentd",
     "NeighbourSlicesd",
+    "OneStructured",
     "PointLabeld",
     "RandDihedrald",
     "ScribbleLabeld",
+    "SaveMaskd",
     "SignedDistanceMapd",
     "common_bounds",
     "neighbour_channels",

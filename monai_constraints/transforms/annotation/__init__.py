@@ -6,6 +6,7 @@ from .absent_annotation import AbsentAnnotatedd
 from .bounds import ConstraintBoundsd, GivenBoundsd, common_bounds
 from .full_annotation import FullyAnnotatedd
 from .scribbles import FullLabeld, ScribbleLabeld
+from .structure import OneStructured
 from .weak_labels import CentroidLabeld, ErodedLabeld, PointLabeld
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FullLabeld",
     "FullyAnnotatedd",
     "GivenBoundsd",
+    "OneStructured",
     "PointLabeld",
     "ScribbleLabeld",
     "common_bounds",
