@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +23,8 @@ from monai_constraints.networks import load_trained
 __all__ = ["TrainedRun", "record_run"]
 
 CONFIG, MODEL = "config.yaml", "model.pt"
-# Of the machine, not of the run: these stay expressions.
-MACHINE = ("device", "distributed", "mixed_precision", "progress", "rank_above_0")
+# Whether there is a GPU decides on sizes: another machine must not decide again.
+GPU = "gpu"
 PATHS = ("bundle_root", "dataset_dir", "datalist_file", "output_dir", "initial_weights")
 
 
@@ -31,8 +32,8 @@ def record_run(folder: str | os.PathLike[str]) -> None:
     """Write the configuration that is being run to `config.yaml` in `folder`, with `evaluate.yaml` and `inference.yaml`.
 
     Call it from a configuration, in `initialize`: it is that one, overlays and options included, however it was
-    started. Settings that are computed, such as sizes that depend on whether there is a GPU, are written as the values
-    that they had; paths are absolute. The other two are the bundle's, for this run, complete: `python -m monai.bundle
+    started. Whether there was a GPU, and the settings that depend on it, are written as the values that they had; paths
+    are absolute. The other two are the bundle's, for this run, complete: `python -m monai.bundle
     run --config_file FOLDER/evaluate.yaml`.
 
     Raises:
@@ -43,12 +44,12 @@ def record_run(folder: str | os.PathLike[str]) -> None:
     parser = _parser()
     config = copy.deepcopy({key: value for key, value in parser.get().items() if key != "_meta_"})
     for key, value in config.items():
-        if isinstance(value, str) and value.startswith(("$", "@")) and key not in MACHINE:
+        if isinstance(value, str) and value.startswith("$") and (key == GPU or f"@{GPU}" in value):
             found = parser.get_parsed_content(key)
             config[key] = found if _is_plain(found) else value
     for key in PATHS:
         if config.get(key):
-            config[key] = os.path.abspath(config[key])
+            config[key] = os.path.abspath(parser.get_parsed_content(key))
     folder, bundle = Path(folder).absolute(), Path(config["bundle_root"]) / "configs"
     config["output_dir"] = str(folder)
     files = {CONFIG: config}
@@ -60,6 +61,10 @@ def record_run(folder: str | os.PathLike[str]) -> None:
     if (bundle / "inference.yaml").is_file():
         inference = ConfigParser.load_config_file(str(bundle / "inference.yaml"))
         files["inference.yaml"] = {**inference, "bundle_root": config["bundle_root"], "run_dir": str(folder)}
+    for name in ("metadata.json", "logging.conf"):  # MONAI looks for both beside a configuration
+        if (bundle / name).is_file():
+            with replacing(folder / name) as temporary:
+                shutil.copyfile(bundle / name, temporary)
     for name, content in files.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(yaml.safe_dump(_plain(content), sort_keys=False, width=120), encoding="utf-8")
