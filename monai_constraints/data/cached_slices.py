@@ -25,8 +25,8 @@ class CachedSlices(Dataset[dict[str, Any]]):
     """Cases in, annotated slices out.
 
     Every file is read once, here, by two threads: `transform` reads and checks a case (`LoadCased`) and brings it to
-    the grid of the network; its slices are annotated, and kept on the device. What is wrong with any case is listed with
-    all others. Slices of one shape are kept as one tensor a key, so that a batch is an index operation.
+    the grid of the network; its slices are annotated, and kept on the device. What is wrong with any case is listed
+    with all others. Slices of one shape are kept as one tensor a key, so that a batch is an index operation.
 
     Args:
         data: the cases, dicts of paths; `case` may be missing.
@@ -151,11 +151,11 @@ class CachedSlices(Dataset[dict[str, Any]]):
         if missing:
             return CaseError([f"case {case}: no {missing}, it has {sorted(item)}; add them, or change train_keys"])
         grid = tuple(volume[self.keys[0]].shape[1:])
-        present = set(torch.as_tensor(volume[LABEL]).as_subclass(Tensor).unique().tolist()) if LABEL in volume else set()
-        shared = {key: _plain(value) for key, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid}
+        labels = torch.as_tensor(volume.get(LABEL, ())).as_subclass(Tensor)
+        shared = {k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid}
         shared[PATIENT] = str(volume.get(PATIENT) or case)
-        planes = range(grid[self.axis])
-        return case, [self._slice(volume, shared, number) for number in planes], {int(k) for k in present}
+        slices = [self._slice(volume, shared, number) for number in range(grid[self.axis])]
+        return case, slices, {int(k) for k in labels.unique().tolist()}
 
     def _slice(self, volume: Mapping[str, Any], shared: Mapping[Hashable, Any], number: int) -> dict[str, Any]:
         axis = self.axis if self.axis < 0 else self.axis + 1

@@ -40,9 +40,9 @@ class LoadCased(MapTransform):
 
     NIfTI and MetaImage; a list of paths gives one channel a file. An image of two axes becomes a volume of one slice;
     a fourth axis of length 1 is dropped. What is a tensor already stays, so images in memory go the same way. Metadata:
-    `affine`, `original_affine`, `filename_or_obj`, and the shape of the file, so that a prediction can be written on its
-    grid without reading it again. The sample gets `case`, from the name of its first file where it has none, and the
-    `spacing` [dx, dy, dz] in mm of the header likewise.
+    `affine`, `original_affine`, `filename_or_obj`, and the shape of the file, so that a prediction can be written on
+    its grid without reading it again. The sample gets `case`, from the name of its first file where it has none, and
+    the `spacing` [dx, dy, dz] in mm of the header likewise.
 
     Args:
         keys: what is read; images float32, all others as integers if they are whole.
@@ -152,7 +152,7 @@ class LoadCased(MapTransform):
         return volume.astype(np.uint8 if max(allowed) < 256 else np.int32)
 
 
-def case_name(item: Mapping[Hashable, Any]) -> str:
+def case_name(item: Mapping[Any, Any]) -> str:
     """The item's `case`, or else the name of the first file that it has, without folder and suffix."""
     if item.get(CASE) is not None:
         return str(item[CASE])

@@ -8,4 +8,12 @@ from .end_processes import end_processes
 from .prepare_targets import PrepareTargets
 from .run_record import TrainedRun, record_run
 
-__all__ = ["AutocastInferer", "DihedralInferer", "PrepareTargets", "TrainedRun", "end_processes", "fast_bfloat16", "record_run"]
+__all__ = [
+    "AutocastInferer",
+    "DihedralInferer",
+    "PrepareTargets",
+    "TrainedRun",
+    "end_processes",
+    "fast_bfloat16",
+    "record_run",
+]

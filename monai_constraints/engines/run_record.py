@@ -29,7 +29,7 @@ PATHS = ("bundle_root", "dataset_dir", "datalist_file", "output_dir", "initial_w
 
 
 def record_run(folder: str | os.PathLike[str]) -> None:
-    """Write the configuration that is being run to `config.yaml` in `folder`, with `evaluate.yaml` and `inference.yaml`.
+    """Write the configuration that is being run to `folder`, `config.yaml`, with `evaluate.yaml` and `inference.yaml`.
 
     Call it from a configuration, in `initialize`: it is that one, overlays and options included, however it was
     started. Whether there was a GPU, and the settings that depend on it, are written as the values that they had; paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -37,7 +38,8 @@ class ModelFile:
 
     def __call__(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
-            parallel = isinstance(self.network, (DataParallel, DistributedDataParallel))
-            network = self.network.module if parallel else self.network
+            network: Any = self.network
+            if isinstance(network, (DataParallel, DistributedDataParallel)):
+                network = network.module
             with replacing(self.path) as temporary:
                 torch.save(network.state_dict(), temporary)

@@ -67,6 +67,7 @@ class OneStructured(MapTransform):
                     f"OneStructured: {key!r} of case {sample.get('case')!r} holds {found}, expected {self.expected}; "
                     "correct label_classes or unknown, or map the values"
                 )
-            is_meta = isinstance(source, MetaTensor)
-            sample[key] = MetaTensor(mapped, meta=source.meta, applied_operations=source.applied_operations) if is_meta else mapped
+            sample[key] = mapped
+            if isinstance(source, MetaTensor):
+                sample[key] = MetaTensor(mapped, meta=source.meta, applied_operations=source.applied_operations)
         return sample

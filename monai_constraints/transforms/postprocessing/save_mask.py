@@ -38,7 +38,7 @@ class SaveMaskd(SaveImaged):
     """
 
     def __init__(self, keys: KeysCollection, *, output_dir: str | os.PathLike[str], ending: str = "_pred") -> None:
-        super().__init__(keys, output_dir=output_dir, print_log=False)
+        super().__init__(keys, output_dir=str(output_dir), print_log=False)
         self.folder, self.ending = Path(output_dir), ending
         self._written: set[str] = set()
 
@@ -55,7 +55,7 @@ class SaveMaskd(SaveImaged):
         array = mask.as_subclass(torch.Tensor).cpu().numpy()[0].astype(np.uint8)
         shape = tuple(mask.meta.get("file_shape", array.shape))
         if array.size != int(np.prod(shape)):
-            raise ValueError(f"SaveMaskd: the mask of {case!r} is {array.shape}, its file {shape}; invert the transforms")
+            raise ValueError(f"SaveMaskd: the mask of {case!r} is {array.shape}, its file {shape}; use Invertd before")
         affine = np.asarray(mask.meta.get("original_affine", mask.affine), dtype=float)
         path = self.folder / f"{name}.nii.gz"
         image = nib.Nifti1Image(array.reshape(shape), affine)
