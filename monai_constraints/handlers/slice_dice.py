@@ -65,7 +65,7 @@ class SliceDice(Metric):
     def _slices(self, maps: Tensor) -> Tensor:
         if maps.ndim < 4:
             return maps
-        axis = 1 if False else -1
+        axis = self.axis if self.axis < 0 else self.axis + 1
         return maps.movedim(axis, 1).flatten(0, 1)
 
 
