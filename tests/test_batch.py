@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from monai_constraints import Centroid, Size
-from monai_constraints.constraints import Individual
+from monai_constraints.constraints import Individual, Root, Spread, Statistic
 from monai_constraints.engines import PrepareTargets
 from monai_constraints.transforms import BatchGamma, BatchIntensity, BatchSimilarity
-from monai_constraints.transforms.augmentation.batch import move_positions
 
 SIZE, CENTROID = Size(classes=[1, 2]), Centroid(classes=[1, 2])
 
@@ -43,9 +42,9 @@ def batch_of(count: int, *, height: int = 64, width: int = 64) -> dict[str, Any]
     }
 
 
-def similarity(**options: Any) -> BatchSimilarity:
-    labels = {"label": 0, "weak": 255}
-    return BatchSimilarity(labels=labels, sizes=["size_bounds"], positions=["centroid_bounds"], **options)
+def similarity(*, more: dict[str, Statistic] | None = None, **options: Any) -> BatchSimilarity:
+    labels, more = {"label": 0, "weak": 255}, more or {}
+    return BatchSimilarity(labels=labels, bounds={"size": SIZE, "centroid": CENTROID, **more}, **options)
 
 
 def statistics(label: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,10 +52,10 @@ def statistics(label: Tensor) -> tuple[Tensor, Tensor]:
     return SIZE(mask), CENTROID(mask)
 
 
-def test_lengths_grow_as_the_image_does() -> None:
+def test_roots_grow_as_lengths_do() -> None:
     before = batch_of(16)
     before["root_bounds"] = before["size_bounds"].sqrt()
-    after = similarity(rotation=30, scale=(0.8, 1.2), lengths=["root_bounds", "missing"])(before)
+    after = similarity(rotation=30, scale=(0.8, 1.2), more={"root": Root(SIZE), "missing": SIZE})(before)
     torch.testing.assert_close(after["root_bounds"], after["size_bounds"].sqrt())
     assert not torch.allclose(after["root_bounds"], before["root_bounds"])
 
@@ -131,8 +130,8 @@ def test_one_sided_positions_stay_one_sided() -> None:
     bounds = torch.tensor([[[[-inf, 3.0], [2.0, inf]]]])
     quarter = torch.tensor([[[math.cos(math.pi / 2), -1.0], [1.0, math.cos(math.pi / 2)]]])
     # (row, column) from the centre 4.5 -> (-column, row)
-    assert move_positions(bounds, quarter, (10, 10)).tolist() == [[[[-inf, 7.0], [-inf, 3.0]]]]
-    turned = move_positions(bounds, torch.tensor([[[0.8, -0.6], [0.6, 0.8]]]), (10, 10))
+    assert CENTROID.moved(bounds, quarter, (10, 10)).tolist() == [[[[-inf, 7.0], [-inf, 3.0]]]]
+    turned = CENTROID.moved(bounds, torch.tensor([[[0.8, -0.6], [0.6, 0.8]]]), (10, 10))
     assert turned[0, 0, 0, 0] == -inf and turned[0, 0, 0, 1].isfinite() and turned[0, 0, 1].isinf().all()
 
 
@@ -172,3 +171,8 @@ def test_intensity_changes_contrast_brightness_and_adds_noise() -> None:
     assert noisy.std().item() == pytest.approx(0.05, rel=0.05)
     with pytest.raises(ValueError, match="must be >= 0"):
         BatchIntensity(noise=-1)
+
+
+def test_a_statistic_that_does_not_say_how_it_moves_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="Spread: how its bounds move .* write `moved`"):
+        similarity(more={"size": Spread()})(batch_of(4))

@@ -45,7 +45,7 @@ ROW_OPTIONS: dict[str, dict[str, Any]] = {
 }
 WRITTEN = {"metrics.csv", "curves.png", "examples.png", "model.pt", "checkpoint.pt", "tensorboard"}
 WRITTEN |= {"patients.csv", "predictions.npz"}
-ROWS = [(bundle, path.stem) for bundle in NAMES for path in sorted((BUNDLES / bundle / "configs/rows").iterdir())]
+ROWS = [(bundle, path.stem) for bundle in NAMES for path in sorted((BUNDLES / bundle / "configs/rows").glob("*.json"))]
 # What isles has in common with wmh trains there alone; test_lesions_have_the_same_rows holds them together.
 TRAINED_ROWS = [(bundle, row) for bundle, row in ROWS if bundle != "isles" or row == "increase"]
 

@@ -24,8 +24,7 @@ class Root(Statistic):
     Not in the thesis.
 
     Bounds of this statistic are roots too. Rules speak of g: `Root(Size(classes=[1]))` with `Individual(relative=0.1)`
-    has the bounds [sqrt(0.9 V), sqrt(1.1 V)]. Under a similarity that multiplies lengths by s, a root of an area is
-    multiplied by s as well (`lengths` of `BatchSimilarity`).
+    has the bounds [sqrt(0.9 V), sqrt(1.1 V)].
 
     Args:
         statistic: g, with its classes.
@@ -68,3 +67,7 @@ class Root(Statistic):
         """The root of each finite side; infinite ones stay as they are."""
         bounds = self.statistic.link(bounds)
         return torch.where(bounds.abs() < float("inf"), bounds.clamp_min(0).sqrt(), bounds)
+
+    def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+        moved = self.statistic.moved(bounds.square(), matrix, shape)
+        return torch.where(bounds.abs() < float("inf"), moved.clamp_min(0).sqrt(), bounds)

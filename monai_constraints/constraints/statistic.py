@@ -197,6 +197,22 @@ class Statistic(ABC):
         """Bounds of `ruled` (..., 2) to bounds of this statistic."""
         return bounds
 
+    def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+        """Bounds (B, K, M, 2) after each image was moved by a similarity c -> centre + matrix (c - centre).
+
+        Args:
+            bounds: of this statistic, before.
+            matrix: (B, D, D), a rotation or mirror times a scale.
+            shape: of the image, *S.
+
+        Raises:
+            NotImplementedError: where nobody has said how the statistic moves.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__}: how its bounds move with the image is not known; make them after the augmentation,"
+            " augment without what moves the image, or write `moved`"
+        )
+
     def shift(self, spatial: Sequence[int], patch: Patch) -> Tensor:
         """From the centre of the whole image to the centre of each patch, (B, D) in voxels."""
         device = patch.offset.device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .moments import Moments
@@ -19,6 +20,25 @@ def _quotient(sums: Tensor) -> Tensor:
     return moments / (size + NORMALISER_FLOOR)
 
 
+def _moved_positions(bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+    """The smallest box that holds the moved box (B, K, D, 2).
+
+    Interval arithmetic: a side that was infinite stays so where the matrix mixes it in.
+
+    Args:
+        bounds: in voxel indices.
+        matrix: (B, D, D).
+        shape: of the image.
+    """
+    centre = ((torch.tensor(tuple(shape), dtype=torch.float32) - 1) / 2).to(bounds.device)
+    sides = (bounds - centre[:, None])[:, :, None]  # (B, K, 1, D, 2)
+    weight = matrix[:, None, :, :, None]
+    # A quarter turn has 1e-8 where it should have 0, and neither may touch an infinite side.
+    weight = torch.where(weight.abs() < 1e-6, 0.0, weight)
+    moved = torch.where(weight == 0, 0.0, weight * sides)
+    return torch.stack([moved.amin(-1).sum(-1), moved.amax(-1).sum(-1)], -1) + centre[:, None]
+
+
 class Size(Moments):
     """Size of the region, V_k = sum_p s_kp (thesis 3.11), in voxels. M = 1; an absent class has size 0."""
 
@@ -29,6 +49,9 @@ class Size(Moments):
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         return sums
+
+    def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+        return bounds * torch.linalg.det(matrix).abs().reshape(-1, 1, 1, 1)
 
 
 class Centroid(Moments):
@@ -41,6 +64,9 @@ class Centroid(Moments):
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         return _quotient(sums) + centre
+
+    def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+        return _moved_positions(bounds, matrix, shape)
 
 
 class Spread(Moments):
@@ -71,3 +97,6 @@ class MeanIntensity(Statistic):
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         return _quotient(sums)
+
+    def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+        return bounds

@@ -6,23 +6,34 @@ are also commands (`python -m monai_constraints.data.datasets.acdc`).
 
 from __future__ import annotations
 
+from .cached_slices import CachedSlices
 from .checks import check_cases, check_model, check_output_dir
-from .datalist import choose_cases, read_datalist, write_datalist
+from .datalist import all_cases, cases_of, choose_cases, find_images, log_cases, read_datalist, write_datalist
 from .datasets.circles import TwoCircles
+from .loading import CaseError, LoadCased
 from .oversampled import Oversampled
+from .preflight import Preflight
 from .samplers import GroupBatchSampler, epoch_sampler
 from .slices import SliceDataset
 
 __all__ = [
+    "CachedSlices",
+    "CaseError",
     "GroupBatchSampler",
+    "LoadCased",
     "Oversampled",
+    "Preflight",
     "SliceDataset",
     "TwoCircles",
+    "all_cases",
+    "cases_of",
     "check_cases",
     "check_model",
     "check_output_dir",
     "choose_cases",
     "epoch_sampler",
+    "find_images",
+    "log_cases",
     "read_datalist",
     "write_datalist",
 ]

@@ -1,13 +1,22 @@
+"""Lists of cases: reading, writing and choosing."""
+
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["choose_cases", "read_datalist", "write_datalist"]
+from monai_constraints.files import replacing
+
+__all__ = ["all_cases", "cases_of", "choose_cases", "find_images", "log_cases", "read_datalist", "write_datalist"]
+
+logger = logging.getLogger(__name__)
+
+IMAGES = (".nii", ".nii.gz", ".mhd", ".mha")
 
 
 def write_datalist(datalist: dict[str, list[dict[str, Any]]], path: str | os.PathLike[str]) -> None:
@@ -22,13 +31,8 @@ def write_datalist(datalist: dict[str, list[dict[str, Any]]], path: str | os.Pat
     """
     path = Path(path)
     text = json.dumps(datalist, indent=1) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_datalist(
@@ -111,6 +115,74 @@ def choose_cases(items: Sequence[dict[str, Any]], count: int | None, by: str = "
     else:
         chosen = {units[(2 * i + 1) * len(units) // (2 * count)] for i in range(count)}
     return [item for item, owner in zip(items, owners) if owner in chosen]
+
+
+def cases_of(
+    prepare: Callable[[Any], dict[str, list[dict[str, Any]]]],
+    root: str | os.PathLike[str],
+    *,
+    file: str = "",
+    count: int | None = None,
+    count_by: str = "patient",
+) -> dict[str, list[dict[str, Any]]]:
+    """{"training", "validation"} of a folder in a data set's layout, or of a datalist JSON where one is given.
+
+    Args:
+        prepare: makes the datalist of the folder, such as `acdc_datalist`.
+        root: the folder.
+        file: the JSON, or "".
+        count, count_by: of the training cases, as in :func:`choose_cases`.
+    """
+    parts = {part: read_datalist(file, part) for part in ("training", "validation")} if file else prepare(root)
+    return {**parts, "training": choose_cases(parts["training"], count, count_by)}
+
+
+def all_cases(datalist: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """All cases of a datalist, whatever its split, by name."""
+    items = [item for part in datalist.values() for item in part]
+    return sorted(items, key=lambda item: str(item.get("case", item.get("image"))))
+
+
+def find_images(
+    root: str | os.PathLike[str], *, not_images: Sequence[str] = (), leave_out: str | os.PathLike[str] = ""
+) -> list[dict[str, Any]]:
+    """The NIfTI files and MetaImages below a folder, or one such file, as cases of an image.
+
+    Args:
+        root: the folder or the file.
+        not_images: ends of the names (before the suffix) of files that are none, such as labels.
+        leave_out: a folder below it that is not looked into, such as the one that predictions are written to.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    root = Path(root).expanduser().absolute()
+    if root.is_file():
+        return [{"image": str(root), "case": _stem(root)}]
+    out = Path(leave_out).absolute() if leave_out else None
+    found = [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.name.endswith(IMAGES)
+        and not _stem(path).endswith(tuple(not_images))
+        and not (out is not None and out != root and path.is_relative_to(out))
+    ]
+    if not found:
+        raise FileNotFoundError(
+            f"find_images: no {', '.join(IMAGES)} in {root} but those that end in {list(not_images)}; pass the folder "
+            "of the images"
+        )
+    return [{"image": str(path), "case": str(path.relative_to(root).with_name(_stem(path)))} for path in found]
+
+
+def log_cases(items: Sequence[dict[str, Any]], what: str) -> None:
+    """Say which cases an evaluation or an inference is about to read, all of them by name."""
+    names = [str(item.get("case", item.get("image"))) for item in items]
+    logger.info("%s of %d cases: %s", what, len(names), ", ".join(names))
+
+
+def _stem(path: Path) -> str:
+    return next(path.name.removesuffix(end) for end in sorted(IMAGES, key=len, reverse=True) if path.name.endswith(end))
 
 
 def _resolved(value: Any, base: Path) -> Any:

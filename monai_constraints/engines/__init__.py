@@ -6,5 +6,14 @@ from .autocast_inferer import AutocastInferer, fast_bfloat16
 from .dihedral_inferer import DihedralInferer
 from .end_processes import end_processes
 from .prepare_targets import PrepareTargets
+from .run_record import TrainedRun, record_run
 
-__all__ = ["AutocastInferer", "DihedralInferer", "PrepareTargets", "end_processes", "fast_bfloat16"]
+__all__ = [
+    "AutocastInferer",
+    "DihedralInferer",
+    "PrepareTargets",
+    "TrainedRun",
+    "end_processes",
+    "fast_bfloat16",
+    "record_run",
+]

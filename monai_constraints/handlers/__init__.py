@@ -9,8 +9,11 @@ from monai_constraints.handlers.epoch_seed import EpochSeed
 from monai_constraints.handlers.examples import Examples
 from monai_constraints.handlers.interval_validation import IntervalValidation
 from monai_constraints.handlers.metrics_log import MetricsLog
+from monai_constraints.handlers.model_file import ModelFile
+from monai_constraints.handlers.records import Records
 from monai_constraints.handlers.satisfaction import Satisfaction
 from monai_constraints.handlers.schedule import Constant, Exponential, Linear, Schedule
+from monai_constraints.handlers.slice_dice import SliceDice
 from monai_constraints.handlers.volume_metrics import VolumeMetrics
 
 __all__ = [
@@ -23,8 +26,11 @@ __all__ = [
     "IntervalValidation",
     "Linear",
     "MetricsLog",
+    "ModelFile",
+    "Records",
     "Resume",
     "Satisfaction",
     "Schedule",
+    "SliceDice",
     "VolumeMetrics",
 ]

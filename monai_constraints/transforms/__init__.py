@@ -6,6 +6,7 @@ from .annotation.absent_annotation import AbsentAnnotatedd
 from .annotation.bounds import ConstraintBoundsd, Given, Values, common_bounds
 from .annotation.full_annotation import FullyAnnotatedd
 from .annotation.scribbles import FullLabeld, ScribbleLabeld
+from .annotation.structure import OneStructured
 from .annotation.weak_labels import ErodedLabeld, PointLabeld
 from .augmentation.batch import BatchGamma, BatchIntensity, BatchSimilarity
 from .augmentation.dihedral import RandDihedrald
@@ -15,6 +16,7 @@ from .maps.border_weight import BorderWeightd
 from .maps.distance_map import SignedDistanceMapd
 from .maps.geodesic_map import GeodesicDistanceMapd
 from .postprocessing.largest_component import LargestComponentd
+from .postprocessing.save_mask import SaveMaskd
 
 __all__ = [
     "AbsentAnnotatedd",
@@ -30,10 +32,12 @@ __all__ = [
     "GeodesicDistanceMapd",
     "Given",
     "LargestComponentd",
+    "OneStructured",
     "PointLabeld",
     "RandDihedrald",
     "ScalePercentilesd",
     "ScribbleLabeld",
+    "SaveMaskd",
     "SignedDistanceMapd",
     "Values",
     "common_bounds",

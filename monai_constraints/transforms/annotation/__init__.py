@@ -6,6 +6,7 @@ from .absent_annotation import AbsentAnnotatedd
 from .bounds import ConstraintBoundsd, Given, Values, common_bounds
 from .full_annotation import FullyAnnotatedd
 from .scribbles import FullLabeld, ScribbleLabeld
+from .structure import OneStructured
 from .weak_labels import ErodedLabeld, PointLabeld
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FullLabeld",
     "FullyAnnotatedd",
     "Given",
+    "OneStructured",
     "PointLabeld",
     "ScribbleLabeld",
     "Values",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .batch import BatchGamma, BatchIntensity, BatchSimilarity, move_positions
+from .batch import BatchGamma, BatchIntensity, BatchSimilarity
 from .dihedral import RandDihedrald
 
 __all__ = [
@@ -10,5 +10,4 @@ __all__ = [
     "BatchIntensity",
     "BatchSimilarity",
     "RandDihedrald",
-    "move_positions",
 ]

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from ...constraints import Statistic
 from ...constraints.plain import plain
+from ...keys import bounds_key
 
-__all__ = ["BatchGamma", "BatchIntensity", "BatchSimilarity", "move_positions"]
+__all__ = ["BatchGamma", "BatchIntensity", "BatchSimilarity"]
 
 
 class BatchSimilarity:
@@ -30,9 +32,9 @@ class BatchSimilarity:
         images: keys of what is interpolated linearly; zero comes in from outside.
         labels: keys of what keeps its values (nearest neighbour) to the value that comes in from outside:
             {"weak": 255, "label": 0}.
-        sizes: keys of bounds on sizes (areas), which may be missing in a batch.
-        lengths: keys of bounds on what grows as s does, such as roots of sizes, likewise.
-        positions: keys of bounds on positions such as centroids, M = 2, likewise. The new box holds the turned one.
+        bounds: the statistic of each constraint by its name, whose `<name>_bounds` move along; they may be missing in a
+            batch. A size grows with the area, its root with the lengths, a position is mapped (the new box holds the
+            turned one).
         rotation: largest angle, in degrees.
         scale: smallest and largest s, log-uniform.
         dihedral: quarter turns and mirrors too; needs square images.
@@ -48,9 +50,7 @@ class BatchSimilarity:
         *,
         images: Sequence[str] = ("image",),
         labels: Mapping[str, int] | None = None,
-        sizes: Sequence[str] = (),
-        lengths: Sequence[str] = (),
-        positions: Sequence[str] = (),
+        bounds: Mapping[str, Statistic] | None = None,
         rotation: float = 0.0,
         scale: Sequence[float] = (1.0, 1.0),
         dihedral: bool = False,
@@ -58,7 +58,7 @@ class BatchSimilarity:
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ValueError(f"BatchSimilarity: scale={list(scale)}; give the smallest and the largest, both above 0")
         self.images, self.labels = tuple(images), dict(labels or {})
-        self.sizes, self.lengths, self.positions = tuple(sizes), tuple(lengths), tuple(positions)
+        self.bounds = {bounds_key(name): statistic for name, statistic in (bounds or {}).items()}
         self.rotation, self.scale, self.dihedral = math.radians(rotation), tuple(scale), dihedral
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,13 +78,9 @@ class BatchSimilarity:
             # Zero comes in from outside, so the fill has to be zero meanwhile; float32 holds every class exactly.
             moved = grid_sample(label.float() - fill, grid, mode="nearest", align_corners=False)
             out[key] = (moved + fill).to(label.dtype)
-        grows = {**dict.fromkeys(self.sizes, area), **dict.fromkeys(self.lengths, area.sqrt())}
-        for key, factor in grows.items():
+        for key, statistic in self.bounds.items():
             if key in out:
-                out[key] = plain(out[key]) * factor.reshape(-1, 1, 1, 1)
-        for key in self.positions:
-            if key in out:
-                out[key] = move_positions(plain(out[key]), matrix, image.shape[2:])
+                out[key] = statistic.moved(plain(out[key]), matrix, image.shape[2:])
         return out
 
     def _draw(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -108,25 +104,6 @@ class BatchSimilarity:
         half = torch.tensor([width, height], dtype=torch.float32, device=image.device)
         theta = back.flip(1, 2) * half / half[:, None]
         return affine_grid(torch.cat([theta, torch.zeros_like(theta[..., :1])], 2), list(image.shape), False)
-
-
-def move_positions(bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
-    """Bounds on a position (B, K, D, 2) after c -> centre + matrix (c - centre): the smallest box that holds the image.
-
-    Interval arithmetic: a side that was infinite stays so where the matrix mixes it in.
-
-    Args:
-        bounds: in voxel indices.
-        matrix: (B, D, D).
-        shape: of the image.
-    """
-    centre = ((torch.tensor(tuple(shape), dtype=torch.float32) - 1) / 2).to(bounds.device)
-    sides = (bounds - centre[:, None])[:, :, None]  # (B, K, 1, D, 2)
-    weight = matrix[:, None, :, :, None]
-    # A quarter turn has 1e-8 where it should have 0, and neither may touch an infinite side.
-    weight = torch.where(weight.abs() < 1e-6, 0.0, weight)
-    moved = torch.where(weight == 0, 0.0, weight * sides)
-    return torch.stack([moved.amin(-1).sum(-1), moved.amax(-1).sum(-1)], -1) + centre[:, None]
 
 
 class BatchGamma:

@@ -1,0 +1,186 @@
+"""The annotated slices of a list of cases, in memory: what a 2D training draws its batches from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from monai.data import list_data_collate
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from monai_constraints.data.loading import CaseError, case_name
+from monai_constraints.keys import CASE, IMAGE, INDEX, LABEL, PATIENT, SLICE, SPACING
+
+__all__ = ["CachedSlices"]
+
+MAX_LINES = 20
+Transform = Callable[[Any], Any]
+
+
+class CachedSlices(Dataset[dict[str, Any]]):
+    """Cases in, annotated slices out.
+
+    Every file is read once, here, by two threads: `transform` reads and checks a case (`LoadCased`) and brings it to
+    the grid of the network; its slices are annotated, and kept on the device. What is wrong with any case is listed
+    with all others. Slices of one shape are kept as one tensor a key, so that a batch is an index operation.
+
+    Args:
+        data: the cases, dicts of paths; `case` may be missing.
+        transform: from paths to volumes (C, X, Y, Z) without anything random.
+        keys: the entries to cut.
+        annotate: transforms of a slice, such as weak labels and bounds, in order; nothing random.
+        augment: a random transform of a slice, at each access. Changes of whole batches are faster (`PrepareTargets`).
+        drop: entries that are not needed once a slice is annotated.
+        axis: spatial axis to cut along, from the end: -1 is Z.
+        classes: names of the foreground classes that have to occur in `label`; empty: none has to.
+        device: where the slices are kept.
+        progress: a bar.
+
+    Attributes:
+        cases: the case of every slice, the `groups` of a GroupBatchSampler or of Oversampled.
+
+    An item has the keys, what `annotate` added as tensors, `case`, `patient`, `slice`, `index`, and `spacing` where the
+    case has one. Pass `collate` to the data loader.
+
+    Raises:
+        ValueError: no cases, problems of cases (at most 20 lines), a case twice, a class that never occurs, or entries
+            that only some slices have.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Transform,
+        *,
+        keys: Sequence[str] = (IMAGE, LABEL),
+        annotate: Sequence[Transform] = (),
+        augment: Transform | None = None,
+        drop: Sequence[str] = (),
+        axis: int = -1,
+        classes: Sequence[str] = (),
+        device: torch.device | str = "cpu",
+        progress: bool = False,
+    ) -> None:
+        if not data:
+            raise ValueError("CachedSlices: no cases; check the folder, the datalist and its key")
+        self.data, self.transform, self.keys, self.annotate = data, transform, tuple(keys), list(annotate)
+        self.augment, self.drop, self.axis, self.device = augment, tuple(drop), axis, torch.device(device)
+        items, seen = self._load(progress)
+        absent = [name for k, name in enumerate(classes, 1) if k not in seen]
+        if absent and LABEL in self.keys:
+            raise ValueError(
+                f"CachedSlices: {', '.join(absent)} in no label of {len(data)} cases, which have the classes "
+                f"{sorted(seen)} after the transform; correct the structure or the mapping of labels"
+            )
+        self.cases: list[str] = [item[CASE] for item in items]
+        self._texts = {key: [item.pop(key) for item in items] for key in (CASE, PATIENT)}
+        self._items: list[dict[str, Any]] | None = items
+        self._stacks: dict[str, Tensor] = {}
+        self._check_same(items)
+        shapes = {tuple((key, tuple(value.shape)) for key, value in item.items()) for item in items}
+        if len(shapes) == 1:
+            # One key after the other, so that never twice the whole is in memory.
+            self._stacks = {key: torch.stack([item.pop(key) for item in items]) for key in list(items[0])}
+            self._items = None
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = range(len(self))[index]  # negative positions, and IndexError where iteration ends
+        own = {k: v[index] for k, v in self._stacks.items()} if self._items is None else dict(self._items[index])
+        item = {**own, **{key: texts[index] for key, texts in self._texts.items()}}
+        item |= {SLICE: int(item[SLICE]), INDEX: int(item[INDEX])}
+        return item if self.augment is None else self.augment(item)
+
+    def __getitems__(self, indices: Sequence[int]) -> Any:
+        """A batch for the data loader: stacked already, where nothing random is done to single slices."""
+        if self._items is not None or self.augment is not None:
+            return [self[index] for index in indices]
+        chosen = torch.as_tensor(indices, device=self.device)
+        batch: dict[str, Any] = {key: stack[chosen] for key, stack in self._stacks.items()}
+        return batch | {key: [texts[index] for index in indices] for key, texts in self._texts.items()}
+
+    @staticmethod
+    def collate(batch: Any) -> Any:
+        """What `__getitems__` gave, stacked or not, as a batch."""
+        return batch if isinstance(batch, dict) else list_data_collate(batch)
+
+    def _load(self, progress: bool) -> tuple[list[dict[str, Any]], set[int]]:
+        items: list[dict[str, Any]] = []
+        seen: set[int] = set()
+        names: set[str] = set()
+        problems: list[str] = []
+        with ThreadPoolExecutor(2) as pool:
+            running = pool.map(self._case, self.data)
+            for found in tqdm(running, total=len(self.data), desc="reading", disable=not progress):
+                if isinstance(found, CaseError):
+                    problems += found.problems
+                    continue
+                case, slices, classes = found
+                if case in names:
+                    problems.append(f"case {case}: occurs twice; give every case a name of its own")
+                names.add(case)
+                seen |= classes
+                items += slices
+        if problems:
+            lines = problems[:MAX_LINES]
+            if len(problems) > MAX_LINES:
+                lines[-1] = f"... and {len(problems) - MAX_LINES + 1} more"
+            count = f"{len(problems)} problems in {len(self.data)} cases"
+            raise ValueError(f"CachedSlices: {count}\n" + "\n".join(lines))
+        for index, item in enumerate(items):
+            item[INDEX] = torch.tensor(index)
+        return items, seen
+
+    def _case(self, item: Mapping[str, Any]) -> CaseError | tuple[str, list[dict[str, Any]], set[int]]:
+        try:
+            volume = self.transform({**item, CASE: case_name(item)})
+        except RuntimeError as error:  # MONAI's Compose wraps what a transform raised
+            if isinstance(error.__cause__, CaseError):
+                return error.__cause__
+            raise
+        except CaseError as error:
+            return error
+        case = str(volume[CASE])
+        missing = [key for key in self.keys if key not in volume]
+        if missing:
+            return CaseError([f"case {case}: no {missing}, it has {sorted(item)}; add them, or change train_keys"])
+        grid = tuple(volume[self.keys[0]].shape[1:])
+        labels = torch.as_tensor(volume.get(LABEL, ())).as_subclass(Tensor)
+        shared = {k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid}
+        shared[PATIENT] = str(volume.get(PATIENT) or case)
+        slices = [self._slice(volume, shared, number) for number in range(grid[self.axis])]
+        return case, slices, {int(k) for k in labels.unique().tolist()}
+
+    def _slice(self, volume: Mapping[str, Any], shared: Mapping[Hashable, Any], number: int) -> dict[str, Any]:
+        axis = self.axis if self.axis < 0 else self.axis + 1
+        item: dict[Any, Any] = {**shared, SLICE: number}
+        for key in self.keys:  # a view would keep the whole volume alive
+            item[key] = _plain(volume[key]).select(axis, number).clone(memory_format=torch.contiguous_format)
+        for transform in self.annotate:
+            item = transform(item)
+        kept = {key: _plain(value) for key, value in item.items() if key not in self.drop}
+        texts = {CASE: str(item[CASE]), PATIENT: item[PATIENT]}
+        tensors = {key: value.to(self.device) for key, value in kept.items() if isinstance(value, Tensor)}
+        tensors[SLICE] = torch.tensor(number)
+        if item.get(SPACING) is not None:
+            tensors[SPACING] = torch.as_tensor(item[SPACING], dtype=torch.float32)
+        return {**tensors, **texts}
+
+    def _check_same(self, items: Sequence[Mapping[str, Any]]) -> None:
+        for case, item in zip(self.cases, items):
+            differing = sorted(set(item) ^ set(items[0]))
+            if differing:
+                raise ValueError(
+                    f"CachedSlices: {differing} is in a slice of {case} or of {self.cases[0]}, not in both; give it to "
+                    "all cases or to none"
+                )
+
+
+def _plain(value: Any) -> Any:
+    return value.as_subclass(Tensor) if isinstance(value, Tensor) else value
