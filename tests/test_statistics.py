@@ -10,7 +10,8 @@ from torch import Tensor
 
 from monai_constraints.constraints import Centroid, MeanIntensity, Patch, Root, Size, Spread, Statistic
 from monai_constraints.constraints.block_sums import block_sums
-from monai_constraints.constraints.statistic import CACHED_SHAPES, Feature
+from monai_constraints.constraints.coordinates import CACHED_SHAPES
+from monai_constraints.constraints.statistic import Feature
 
 LOOPS: list[tuple[type[Statistic], Loop]] = [
     (Size, size),

@@ -59,7 +59,8 @@ class GroupPooling(Pooling):
         first = torch.tensor([names.index(name) for name in order], device=bounds.device)
         pooled = sums.new_zeros(len(order), *sums.shape[1:]).index_add(0, member, sums)
         shared = bounds[first]
-        if bounds.device.type == "cpu" and not torch.equal(shared[member.cpu()], bounds):
+        # An augmentation that turns them together leaves rounding behind.
+        if bounds.device.type == "cpu" and not torch.allclose(shared[member.cpu()], bounds, rtol=1e-5):
             raise ValueError(
                 "GroupPooling: samples of one group have different bounds; compute the bounds on the volume, "
                 "before it is cut in slices"

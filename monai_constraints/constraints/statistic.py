@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Union
 
 import torch
 from torch import Tensor
 
 from .block_sums import block_sums
+from .coordinates import CACHED_SHAPES, centre_of, centred_axes
 from .patch import Patch
 from .plain import plain
 
-__all__ = ["CACHED_SHAPES", "Feature", "Statistic"]
+__all__ = ["Feature", "Statistic"]
 
 Feature = Union[float, Tensor]
-CACHED_SHAPES = 4  # feature maps are as large as the image: validation on native shapes must not pile them up
-
-
-@lru_cache(maxsize=CACHED_SHAPES)
-@torch.inference_mode(False)  # what a validation caches, a training must be able to differentiate with
-def _centre(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return (torch.tensor(shape, dtype=torch.float32) - 1).div(2).to(device)
-
-
-@lru_cache(maxsize=CACHED_SHAPES)
-def _centred_axes(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
-    # Centred, because squares of coordinates of several hundreds cost float32 its last digits.
-    axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape]
-    return tuple(torch.meshgrid(*axes, indexing="ij"))
 
 
 class Statistic(ABC):
@@ -186,7 +172,7 @@ class Statistic(ABC):
         """Index coordinates of an image's centre: (D,) for a shape, (B, 1, D) for the images of patches."""
         if isinstance(where, Patch):
             return (where.shape.to(device, torch.float32) - 1).div(2)[:, None]
-        return _centre(tuple(where), device)
+        return centre_of(tuple(where), device)
 
     @property
     def ruled(self) -> Statistic:
@@ -216,7 +202,7 @@ class Statistic(ABC):
     def shift(self, spatial: Sequence[int], patch: Patch) -> Tensor:
         """From the centre of the whole image to the centre of each patch, (B, D) in voxels."""
         device = patch.offset.device
-        return patch.offset + _centre(tuple(spatial), device) - (patch.shape - 1) / 2
+        return patch.offset + centre_of(tuple(spatial), device) - (patch.shape - 1) / 2
 
     def _select(self, region: Tensor) -> Tensor:
         if self.classes is None:
@@ -245,13 +231,13 @@ class Statistic(ABC):
         fixed = patch is None and not self.needs_image and not self.needs_boxes
         if fixed and key in self._cache:
             return self._cache[key]
-        coordinates: Sequence[Tensor] = _centred_axes(spatial, device)
+        coordinates: Sequence[Tensor] = centred_axes(spatial, device)
         if patch is not None:
             shift = self.shift(spatial, patch)
             coordinates = [c + shift[:, axis].reshape(-1, *[1] * len(spatial)) for axis, c in enumerate(coordinates)]
         image = plain(image).float() if image is not None else None
         if boxes is not None:
-            centre = _centre(spatial, device) if patch is None else self.centre(patch, device)[:, :, None]
+            centre = centre_of(spatial, device) if patch is None else self.centre(patch, device)[:, :, None]
             boxes = boxes - centre[..., None]
         made = self.features(coordinates, image, boxes)
         maps = [torch.as_tensor(f, dtype=torch.float32, device=device) for f in made]
