@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from monai_constraints.constraints import Individual, Size
 from monai_constraints.data import CachedSlices, LoadCased, Preflight, SliceDataset, find_images
-from monai_constraints.data.datasets.acdc import acdc_cases
+from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.handlers import SliceDice
 from monai_constraints.transforms import ConstraintBoundsd, OneStructured, PointLabeld
 
@@ -31,7 +31,7 @@ TRANSFORM = Compose([LoadCased(KEYS, classes=4, unknown=4), STRUCTURE, *GRID])
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return acdc_cases(make_acdc(tmp_path_factory.mktemp("acdc")))["training"]
+    return acdc_datalist(make_acdc(tmp_path_factory.mktemp("acdc")))["training"]
 
 
 def annotate() -> list[Any]:

@@ -10,6 +10,7 @@ from .cached_slices import CachedSlices
 from .checks import check_cases, check_model, check_output_dir
 from .datalist import all_cases, cases_of, choose_cases, find_images, log_cases, read_datalist, write_datalist
 from .datasets.circles import TwoCircles
+from .loaders import slice_loader
 from .loading import CaseError, LoadCased
 from .oversampled import Oversampled
 from .preflight import Preflight
@@ -35,5 +36,6 @@ __all__ = [
     "find_images",
     "log_cases",
     "read_datalist",
+    "slice_loader",
     "write_datalist",
 ]

@@ -11,6 +11,7 @@ from .annotation.weak_labels import ErodedLabeld, PointLabeld
 from .augmentation.batch import BatchGamma, BatchIntensity, BatchSimilarity
 from .augmentation.dihedral import RandDihedrald
 from .grid.common_voxel import CommonVoxeld
+from .grid.to_grid import ToGridd
 from .intensity.scale_percentiles import ScalePercentilesd
 from .maps.border_weight import BorderWeightd
 from .maps.distance_map import SignedDistanceMapd
@@ -19,6 +20,7 @@ from .postprocessing.largest_component import LargestComponentd
 from .postprocessing.save_mask import SaveMaskd
 
 __all__ = [
+    "ToGridd",
     "AbsentAnnotatedd",
     "BatchGamma",
     "BatchIntensity",

@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from monai_constraints.data.datalist import cases_of
 from monai_constraints.data.datasets.prepare import Datalist, checked_root, find_volume, prepare_command, read_spacing
 
-__all__ = ["acdc_cases", "acdc_datalist"]
+__all__ = ["acdc_datalist"]
 
 VALIDATION = {12, 13, 14, 15}  # of every 20 patients: each of the five pathology groups is 20 in a row
 
@@ -54,19 +53,6 @@ def acdc_datalist(root: str | os.PathLike[str]) -> Datalist:
         number = int(folder.name.removeprefix("patient"))
         datalist["validation" if (number - 1) % 20 in VALIDATION else "training"] += _patient_items(folder)
     return datalist
-
-
-def acdc_cases(
-    root: str | os.PathLike[str], *, file: str = "", count: int | None = None, count_by: str = "patient"
-) -> Datalist:
-    """What a bundle trains on and is validated on: the folder `root` as :func:`acdc_datalist` has it, or a datalist.
-
-    Args:
-        root: the folder; not looked at where there is a `file`.
-        file: a datalist JSON with `training` and `validation` of your own, or "".
-        count, count_by: keep so many training patients, or cases (`choose_cases`).
-    """
-    return cases_of(acdc_datalist, root, file=file, count=count, count_by=count_by)
 
 
 def _patient_items(folder: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .common_voxel import CommonVoxeld
+from .to_grid import ToGridd
 
 __all__ = [
+    "ToGridd",
     "CommonVoxeld",
 ]
