@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,30 @@ def test_imports_run_one_way(path: Path) -> None:
     others = {m.split(".")[1] for m in imports(path) if m.startswith("monai_constraints.")} - {own}
     assert {other for other in others if LAYERS.get(other, 99) >= LAYERS[own]} == set()
     assert "monai_constraints" not in imports(path)  # the root imports everything
+
+
+def test_no_circle() -> None:
+    dotted = {".".join(["monai_constraints", *p.relative_to(ROOT).with_suffix("").parts]): p for p in FILES}
+    modules = {module.removesuffix(".__init__"): path for module, path in dotted.items()}
+    graph = {module: sorted(imports(path) & modules.keys() - {module}) for module, path in modules.items()}
+    assert len(graph) > 80 and "monai_constraints.constraints" in graph["monai_constraints.losses.constraint"]
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert len(order) == len(graph)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_the_first_line_says_what_a_file_is_for(path: Path) -> None:
+    doc = ast.get_docstring(ast.parse(path.read_text()))
+    assert doc is not None and doc.splitlines()[0].endswith((".", "`."))
+
+
+@pytest.mark.parametrize("package", sorted({p.parent for p in FILES}), ids=name)
+def test_every_public_object_has_a_docstring_of_its_own(package: Path) -> None:
+    module = importlib.import_module(".".join(["monai_constraints", *package.relative_to(ROOT).parts]))
+    for public in getattr(module, "__all__", []):
+        thing = getattr(module, public)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__dict__.get("__doc__") if inspect.isclass(thing) else thing.__doc__, public
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -1,3 +1,5 @@
+"""Checks of files, weights and folders before a training starts."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""MetaImage files (.mhd), the format of PROMISE12."""
+
 from __future__ import annotations
 
 import os

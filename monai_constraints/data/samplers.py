@@ -1,3 +1,5 @@
+"""The order of samples: a closed form of seed and epoch, and whole volumes as batches."""
+
 from __future__ import annotations
 
 from collections import defaultdict

@@ -1,3 +1,5 @@
+"""All 2D slices of a set of volumes, without writing files."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

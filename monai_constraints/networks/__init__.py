@@ -1,3 +1,5 @@
+"""Networks that MONAI does not have."""
+
 from __future__ import annotations
 
 from monai_constraints.networks.enet import ENet

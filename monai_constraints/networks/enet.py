@@ -1,3 +1,5 @@
+"""ENet, the small network of the thesis's experiments."""
+
 from __future__ import annotations
 
 import torch

@@ -1,3 +1,5 @@
+"""Two circles, the toy data of thesis 3.4: generated, without files."""
+
 from __future__ import annotations
 
 from typing import Any
