@@ -19,6 +19,7 @@ __all__ = [
     "multiplier_column",
     "term_column",
     "validation_column",
+    "weight_column",
 ]
 
 EPOCH = "epoch"
@@ -40,6 +41,11 @@ PATIENTS_COLUMNS = ("case", "patient", CLASS, DICE, HD95, DICE_2D, "slices", "ab
 def term_column(term: str) -> str:
     """The mean of a loss term, unweighted."""
     return f"{LOSS}_{term}"
+
+
+def weight_column(term: str) -> str:
+    """The weight of a loss term, which a schedule may change."""
+    return f"weight_{term}"
 
 
 def validation_column(metric: str) -> str:

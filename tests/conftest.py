@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,14 @@ def data_root(name: str) -> Path:
     if not root.is_dir():
         pytest.skip(f"real data not found at {root}; set MONAI_CONSTRAINTS_DATA to the folder that holds {name}/")
     return root
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Miniature data and a short training of every bundle."""
+    from bundles import Runs  # MONAI takes its time to import
+
+    return Runs(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,7 @@ class LoadCased(MapTransform):
 
     Args:
         keys: what is read; images float32, all others as integers if they are whole.
+        channels: how many the image has to have; None: not checked.
         classes: number of classes of labels, 0 .. classes - 1; None: not checked.
         unknown: the value of a scribble map where nothing is annotated.
         allow_missing_keys: a sample need not have all keys.
@@ -59,12 +60,13 @@ class LoadCased(MapTransform):
         self,
         keys: KeysCollection,
         *,
+        channels: int | None = None,
         classes: int | None = None,
         unknown: int = UNKNOWN,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.classes, self.unknown = classes, unknown
+        self.channels, self.classes, self.unknown = channels, classes, unknown
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample, problems, case = dict(data), [], case_name(data)
@@ -124,6 +126,11 @@ class LoadCased(MapTransform):
         if np.iscomplexobj(volume) or volume.dtype.names:
             raise CaseError([f"{where}: voxels of type {volume.dtype}, expected one number a voxel; convert the file"])
         if key == IMAGE:
+            if self.channels not in (None, len(volume)):
+                raise CaseError([
+                    f"{where}: {len(volume)} channel(s), the network takes {self.channels}; give a list of one file a "
+                    "channel in their order, in a datalist"
+                ])  # fmt: skip
             volume = volume.astype(np.float32)
             bad = int(volume.size - np.isfinite(volume).sum())
             if bad:

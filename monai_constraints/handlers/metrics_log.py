@@ -32,9 +32,9 @@ class MetricsLog:
 
     Columns: epoch; seconds (training), seconds_validation and seconds_dual; batches; data_share, the part of the
     training's seconds that this process waited for batches (a GPU may have been busy meanwhile: it is idle for at
-    most that part); lr; loss and ``loss_<term>``, means over the iterations and ranks; ``multiplier_<term>_mean`` and
-    ``_max`` of explicit multipliers; ``val_<metric>`` (``val_<metric>_<i>`` for a vector); and what ``extra`` gives.
-    An epoch without validation leaves those cells empty. A resumed training keeps the rows up to its epoch and drops
+    most that part); lr; loss and ``loss_<term>``, unweighted, means over the iterations and ranks; ``weight_<term>``;
+    ``multiplier_<term>_mean`` and ``_max`` of explicit multipliers; ``val_<metric>`` (``val_<metric>_<i>`` for a
+    vector); and what ``extra`` gives. An epoch without validation leaves those cells empty. A resumed training keeps the rows up to its epoch and drops
     later ones. The row is made after validation, whatever the order of attaching.
 
     Args:
@@ -129,6 +129,7 @@ class MetricsLog:
             row[columns.LR] = float(self._lr)
         row |= self._means()
         if isinstance(self.loss, WeightedSum):
+            row |= {columns.weight_column(term): weight for term, weight in self.loss.weights.items()}
             for term, multipliers in self.loss.multipliers().items():
                 row |= {columns.multiplier_column(term, which): value for which, value in multipliers.summary().items()}
         if self._validated and self.evaluator is not None:

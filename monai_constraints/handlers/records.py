@@ -31,6 +31,7 @@ class Records:
         zoom: voxels of the file per voxel of the grid that is measured, along each axis of the volume.
         slice_axis: the axis of the volume that was cut in slices.
         spacing_key: the entry with the voxel size of the file; None: of images without millimetres.
+        image_channel: the modality in pictures.
     """
 
     def __init__(
@@ -45,16 +46,17 @@ class Records:
         zoom: Sequence[float] = (1, 1, 1),
         slice_axis: int = -1,
         spacing_key: str | None = "spacing",
+        image_channel: int = 0,
     ) -> None:
         volumes = VolumeMetrics(
             output_dir, evaluator=evaluator, class_names=class_names, zoom=zoom, slice_axis=slice_axis,
-            spacing_key=spacing_key,
+            spacing_key=spacing_key, image_channel=image_channel,
         )  # fmt: skip
         self.handlers: list[MetricsLog | Curves | Examples | VolumeMetrics] = []
         if evaluator is not None:
             log = MetricsLog(output_dir, evaluator=evaluator, loss=loss, optimizer=optimizer, extra=extra)
             self.handlers += [log, Curves(output_dir)]
-        self.handlers += [Examples(output_dir, evaluator=evaluator), volumes]
+        self.handlers += [Examples(output_dir, evaluator=evaluator, image_channel=image_channel), volumes]
 
     def attach(self, engine: Engine) -> None:
         """Follow `engine`, the trainer, or an evaluator that runs alone."""

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from monai_constraints.data.datasets.prepare import Datalist, checked_root, common_spacing, prepare_command
+from monai_constraints.data.datasets.prepare import (
+    Datalist, checked_root, common_spacing, is_below, no_cases, prepare_command,
+)  # fmt: skip
 
 __all__ = ["isles_datalist", "isles_images"]
 
@@ -66,15 +68,22 @@ def isles_datalist(root: str | os.PathLike[str]) -> Datalist:
     return datalist
 
 
-def isles_images(root: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def isles_images(root: str | os.PathLike[str], *, leave_out: str | os.PathLike[str] = "") -> list[dict[str, Any]]:
     """All cases below a folder, labelled or not, as items of `image` (five paths) and `case`.
 
+    Args:
+        root: the folder of the `case_N`, or one above, in the layout of `isles_datalist`.
+        leave_out: a folder below it that is not looked into, such as the one that predictions are written to.
+
     Raises:
-        FileNotFoundError: no root, or a case without one of the modalities.
+        FileNotFoundError: no root, no cases, or a case without one of the modalities.
         ValueError: a modality twice.
     """
     root = checked_root(root, data="ISLES 2018", caller="isles_images")
-    found = ((folder, _volumes(folder, MODALITIES, caller="isles_images")) for _, folder in _cases(root))
+    folders = [folder for _, folder in _cases(root) if not is_below(folder, leave_out)]
+    if not folders:
+        raise FileNotFoundError(no_cases("isles_images", root, "case_N/SMIR.Brain.XX.O.CT.ID.nii", MODALITIES))
+    found = ((folder, _volumes(folder, MODALITIES, caller="isles_images")) for folder in folders)
     return [{"image": [str(path) for path in paths], "case": folder.name} for folder, paths in found]
 
 

@@ -13,7 +13,16 @@ import nibabel as nib
 
 from monai_constraints.data.datalist import write_datalist
 
-__all__ = ["Datalist", "checked_root", "common_spacing", "find_volume", "prepare_command", "read_spacing"]
+__all__ = [
+    "Datalist",
+    "checked_root",
+    "common_spacing",
+    "find_volume",
+    "is_below",
+    "no_cases",
+    "prepare_command",
+    "read_spacing",
+]
 
 Datalist = dict[str, list[dict[str, Any]]]
 
@@ -31,6 +40,21 @@ def checked_root(root: str | os.PathLike[str], *, data: str, caller: str) -> Pat
     if not root.is_dir():
         raise FileNotFoundError(f"{caller}: no folder {root}; pass the folder that {data} was unpacked in")
     return root
+
+
+def is_below(path: Path, folder: str | os.PathLike[str]) -> bool:
+    """Whether a path is in this folder; "" is none."""
+    return bool(folder) and path.is_relative_to(Path(folder).absolute())
+
+
+def no_cases(caller: str, root: Path, layout: str, channels: Sequence[str]) -> str:
+    """The error for a folder without cases, such as a plain folder of images: what to pass where a case has many."""
+    listed = ", ".join(f'"my_{channel}.nii.gz"' for channel in channels)
+    return (
+        f"{caller}: no {layout} in {root} or below. The network takes {len(channels)} channels ({', '.join(channels)}), "
+        "a file each, so a plain folder of images is not enough: pass a folder in that layout, or --datalist_file "
+        f'cases.json with {{"testing": [{{"case": "a", "image": [{listed}]}}, ...]}}'
+    )
 
 
 def find_volume(folder: Path, stem: str) -> Path | None:

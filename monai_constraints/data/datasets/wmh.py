@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from monai_constraints.data.datasets.prepare import Datalist, checked_root, common_spacing, find_volume, prepare_command
+from monai_constraints.data.datasets.prepare import (
+    Datalist, checked_root, common_spacing, find_volume, is_below, no_cases, prepare_command,
+)  # fmt: skip
 
 __all__ = ["wmh_datalist", "wmh_images"]
 
@@ -65,14 +67,21 @@ def wmh_datalist(root: str | os.PathLike[str]) -> Datalist:
     return datalist
 
 
-def wmh_images(root: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def wmh_images(root: str | os.PathLike[str], *, leave_out: str | os.PathLike[str] = "") -> list[dict[str, Any]]:
     """All subjects below a folder, labelled or not, as items of `image` (FLAIR and T1) and `case`.
 
+    Args:
+        root: any folder above the subjects, in the layout of `wmh_datalist`.
+        leave_out: a folder below it that is not looked into, such as the one that predictions are written to.
+
     Raises:
-        FileNotFoundError: no root, or a subject without FLAIR or T1.
+        FileNotFoundError: no root, no subjects, or a subject without FLAIR or T1.
     """
     root = checked_root(root, data="WMH 2017", caller="wmh_images")
-    return [_item(folder, caller="wmh_images") for folder in _subjects(root)]
+    folders = [folder for folder in _subjects(root) if not is_below(folder, leave_out)]
+    if not folders:
+        raise FileNotFoundError(no_cases("wmh_images", root, "SITE/SUBJECT/pre/FLAIR.nii.gz and T1.nii.gz", MODALITIES))
+    return [_item(folder, caller="wmh_images") for folder in folders]
 
 
 def _subjects(root: Path) -> list[Path]:

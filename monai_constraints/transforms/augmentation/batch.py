@@ -29,7 +29,10 @@ class BatchSimilarity:
     seeds: MONAI's RandAffined works sample by sample, with bookkeeping for an inversion that training does not need.
 
     Args:
-        images: keys of what is interpolated linearly; zero comes in from outside.
+        images: keys of what is interpolated linearly; zero comes in from outside. The first has to be there, others
+            that a batch lacks are no error: a loss that does not need them does not take them along.
+        distances: keys of signed distance maps, which may be missing likewise. They are multiplied by s, so that they
+            are the distances of the scaled structure, and what comes in from outside is the nearest pixel's.
         labels: keys of what keeps its values (nearest neighbour) to the value that comes in from outside:
             {"weak": 255, "label": 0}.
         bounds: the statistic of each constraint by its name, whose `<name>_bounds` move along; they may be missing in a
@@ -39,7 +42,7 @@ class BatchSimilarity:
         scale: smallest and largest s, log-uniform.
         dihedral: quarter turns and mirrors too; needs square images.
 
-    Shapes: images (B, C, H, W), labels (B, 1, H, W), bounds (B, K, M, 2).
+    Shapes: images and distances (B, C, H, W), labels (B, 1, H, W), bounds (B, K, M, 2).
 
     Raises:
         ValueError: for images that are not 2D, not square with `dihedral`, or an impossible scale.
@@ -49,6 +52,7 @@ class BatchSimilarity:
         self,
         *,
         images: Sequence[str] = ("image",),
+        distances: Sequence[str] = (),
         labels: Mapping[str, int] | None = None,
         bounds: Mapping[str, Statistic] | None = None,
         rotation: float = 0.0,
@@ -57,7 +61,7 @@ class BatchSimilarity:
     ) -> None:
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ValueError(f"BatchSimilarity: scale={list(scale)}; give the smallest and the largest, both above 0")
-        self.images, self.labels = tuple(images), dict(labels or {})
+        self.images, self.distances, self.labels = tuple(images), tuple(distances), dict(labels or {})
         self.bounds = {bounds_key(name): statistic for name, statistic in (bounds or {}).items()}
         self.rotation, self.scale, self.dihedral = math.radians(rotation), tuple(scale), dihedral
 
@@ -71,8 +75,11 @@ class BatchSimilarity:
         matrix, area = self._draw(len(image), image.device)
         grid = self._grid(matrix.mT / area[:, None, None], image)  # the inverse of s R
         out = dict(batch)
-        for key in self.images:
+        for key in (self.images[0], *(key for key in self.images[1:] if key in out)):
             out[key] = grid_sample(plain(out[key]), grid, mode="bilinear", align_corners=False)
+        for key in (key for key in self.distances if key in out):
+            moved = grid_sample(plain(out[key]), grid, mode="bilinear", padding_mode="border", align_corners=False)
+            out[key] = moved * area.sqrt()[:, None, None, None]
         for key, fill in self.labels.items():
             label = plain(out[key])
             # Zero comes in from outside, so the fill has to be zero meanwhile; float32 holds every class exactly.

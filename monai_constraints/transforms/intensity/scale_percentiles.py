@@ -15,15 +15,16 @@ __all__ = ["ScalePercentilesd"]
 
 
 class ScalePercentilesd(MapTransform):
-    """x -> (x - low) / (high - low), cut to [0, 1], between two percentiles of the whole image.
+    """x -> (x - low) / (high - low), cut to [0, 1], between two percentiles of the whole image, or of each channel.
 
     The numbers of MONAI's ScaleIntensityRangePercentilesd with b_min=0, b_max=1 and clip=True, to the last bit. That
     one calls torch.quantile for each percentile, which sorts all voxels; NumPy finds both at once without sorting, in a
     ninth of the time. An image of one value becomes 0 everywhere.
 
     Args:
-        keys: images (C, *S), all channels on one scale.
+        keys: images (C, *S).
         lower, upper: percentiles that become 0 and 1.
+        channel_wise: each channel on a scale of its own, for modalities in units of their own; else all on one.
 
     Returns, under the same keys: float32, with the metadata and on the device of the image.
 
@@ -31,20 +32,26 @@ class ScalePercentilesd(MapTransform):
         ValueError: not 0 <= lower < upper <= 100.
     """
 
-    def __init__(self, keys: KeysCollection, *, lower: float = 1.0, upper: float = 99.0) -> None:
+    def __init__(
+        self, keys: KeysCollection, *, lower: float = 1.0, upper: float = 99.0, channel_wise: bool = False
+    ) -> None:
         super().__init__(keys)
         if not 0 <= lower < upper <= 100:
             raise ValueError(f"ScalePercentilesd: lower={lower}, upper={upper}; expected 0 <= lower < upper <= 100")
-        self.percentiles = lower, upper
+        self.percentiles, self.channel_wise = (lower, upper), channel_wise
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.keys:
             values = convert_to_numpy(sample[key]).astype(np.float32, copy=False)
-            low, high = self._limits(values)
-            scaled = (values - low) / (high - low if high > low else np.float32(1))
-            sample[key], *_ = convert_to_dst_type(np.clip(scaled, 0, 1, out=scaled), dst=sample[key], dtype=np.float32)
+            scaled = np.stack([self._scaled(one) for one in values]) if self.channel_wise else self._scaled(values)
+            sample[key], *_ = convert_to_dst_type(scaled, dst=sample[key], dtype=np.float32)
         return sample
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        low, high = self._limits(values)
+        scaled = (values - low) / (high - low if high > low else np.float32(1))
+        return np.clip(scaled, 0, 1, out=scaled)
 
     def _limits(self, values: np.ndarray) -> np.ndarray:
         """Both percentiles, float32."""

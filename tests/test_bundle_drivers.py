@@ -1,0 +1,46 @@
+"""Bundles as other programs drive them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from bundle_data import BUNDLES
+from monai.bundle import ConfigParser
+
+from bundles import NAMES, TABLE, Runs, run, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if TABLE[name].make is not None])
+def test_driven_as_by_monai_label(name: str, runs: Runs, tmp_path: Path) -> None:
+    """Its overrides: no dataset_dir, paths in the data, a loader first among the handlers, another device string."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(BUNDLES / name, bundle)
+    parts = runs.cases(name)
+    keys = ("image", "label", "scribble")
+    items = [item for part in parts.values() for item in part]
+    given = [{key: item[key] for key in keys if key in item} for item in items]
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "train.yaml"))
+    model = bundle / "models" / "model.pt"
+    for _ in range(2):  # the second goes on from the weights of the first
+        load = {"_target_": "CheckpointLoader", "load_path": str(model), "load_dict": {"model": "$@network"},
+                "_disabled_": not model.is_file(), "map_location": "cpu"}  # fmt: skip
+        run(bundle / "configs" / "train.yaml", run_id="run", **{
+            **settings(name, max_epochs=None), "bundle_root": str(bundle), "train#trainer#max_epochs": 1,
+            "train#dataset#data": given[:-2], "validate#dataset#data": given[-2:],
+            "train#handlers": [load, *parser.get("train#handlers")],
+        })  # fmt: skip
+        assert model.is_file()
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.yaml"))
+    parser.update({"bundle_root": str(bundle)})
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(model, weights_only=True))
+    image = parser.get_parsed_content("preprocessing")({"image": given[0]["image"]})["image"]
+    logits = parser.get_parsed_content("inferer")(image[None], network.eval())
+    assert logits.shape[2:] == image.shape[1:]
