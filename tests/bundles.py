@@ -11,9 +11,12 @@ from typing import Any
 
 import monai.bundle
 import yaml
-from bundle_data import BUNDLES, FEATURES, make_acdc
+from bundle_data import BUNDLES, FEATURES, make_acdc, make_isles, make_stroke_flair, make_wmh
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
+from monai_constraints.data.datasets.isles import isles_datalist
+from monai_constraints.data.datasets.stroke_flair import stroke_flair_datalist
+from monai_constraints.data.datasets.wmh import wmh_datalist
 
 Datalist = Callable[[Path], dict[str, list[dict[str, Any]]]]
 # One axis of the miniature images (48 x 40) is cropped, the other padded.
@@ -44,6 +47,8 @@ class Bundle:
     lines: int = 120
 
 
+SMALL_UNET = {**GRID, "network_def#features": FEATURES}
+LARGER_UNET = {"network_def#features": [8] * 6}
 TABLE = {
     "acdc_lv": Bundle(
         make_acdc,
@@ -52,6 +57,9 @@ TABLE = {
         {"trunk#features": [8] * 6},
         {"hybrid": {"full_count": 1}, "scribbles": {"size_rule#upper": 60, "size_rule#lower": 2}},
     ),
+    "isles": Bundle(make_isles, isles_datalist, SMALL_UNET, LARGER_UNET),
+    "stroke_flair": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET),
+    "wmh": Bundle(make_wmh, wmh_datalist, SMALL_UNET, LARGER_UNET),
 }
 NAMES = sorted(path.parts[-3] for path in BUNDLES.glob("*/configs/train.yaml"))
 ROWS = [(name, path.stem) for name in NAMES for path in sorted((BUNDLES / name / "configs/rows").glob("*.yaml"))]
