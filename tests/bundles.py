@@ -11,10 +11,13 @@ from typing import Any
 
 import monai.bundle
 import yaml
-from bundle_data import BUNDLES, FEATURES, make_acdc
+from bundle_data import BUNDLES, FEATURES, make_acdc, make_isles, make_stroke_flair, make_wmh
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.datasets.circles import circles_datalist
+from monai_constraints.data.datasets.isles import isles_datalist
+from monai_constraints.data.datasets.stroke_flair import stroke_flair_datalist
+from monai_constraints.data.datasets.wmh import wmh_datalist
 
 Datalist = Callable[[Path], dict[str, list[dict[str, Any]]]]
 # One axis of the miniature images (48 x 40) is cropped, the other padded.
@@ -45,6 +48,8 @@ class Bundle:
     lines: int = 120
 
 
+SMALL_UNET = {**GRID, "network_def#features": FEATURES}
+LARGER_UNET = {"network_def#features": [8] * 6}
 TABLE = {
     "acdc": Bundle(
         make_acdc, acdc_datalist, {**GRID, "voxel_size": 1.5, "trunk#features": FEATURES}, {"trunk#features": [8] * 6},
@@ -57,6 +62,9 @@ TABLE = {
         {"trunk#features": [8] * 6},
         {"hybrid": {"full_count": 1}, "scribbles": {"size_rule#upper": 60, "size_rule#lower": 2}},
     ),
+    "isles": Bundle(make_isles, isles_datalist, SMALL_UNET, LARGER_UNET),
+    "stroke_flair": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET),
+    "wmh": Bundle(make_wmh, wmh_datalist, SMALL_UNET, LARGER_UNET),
 }
 TABLE["two_circles"] = Bundle(
     None, partial(circles_datalist, count=9, validation_count=7, size=32, radius=4),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from monai.transforms import Compose, Resized, ResizeWithPadOrCropd
 
@@ -14,8 +15,9 @@ __all__ = ["ToGridd"]
 class ToGridd(Compose):
     """Crops or pads the planes of volumes to `padded_size`, and resamples them to `spatial_size`; slices stay.
 
-    Images by area, everything else by the nearest voxel. Padding is the image's 0, so scale intensities to [0, 1]
-    before; background in labels, and not annotated (255) in scribbles. `Invertd` brings predictions back to the file's grid.
+    Images by area, everything else by the nearest voxel, in the type that it had. Padding is the image's 0, so scale
+    intensities to [0, 1] before; it is background in labels, and not annotated (255) in scribbles. `Invertd` brings
+    predictions back to the file's grid.
 
     Args:
         keys: volumes (C, X, Y, Z), or what there is of them.
@@ -47,3 +49,16 @@ class ToGridd(Compose):
             for key in keys
         ]
         super().__init__([*pads, Resized(keys, size, mode=modes, allow_missing_keys=True)])
+        self._others = [key for key in keys if key != IMAGE]
+
+    def __call__(
+        self,
+        input_: Mapping[str, Any],
+        start: int = 0,
+        end: int | None = None,
+        threading: bool = False,
+        lazy: bool | None = None,
+    ) -> dict[str, Any]:
+        """MONAI's Resized makes floats of integer labels, which losses refuse and which take four times the memory."""
+        sample = super().__call__(input_, start, end, threading, lazy)
+        return {**sample, **{k: sample[k].to(input_[k].dtype) for k in self._others if k in sample}}
