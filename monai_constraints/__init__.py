@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from .constraints import (
-    Centroid,
-    Common,
-    Individual,
-    LogBarrier,
-    MeanIntensity,
-    Quadratic,
-    Size,
-    Spread,
-    Statistic,
-    Tag,
-)
-from .losses import ConstraintLoss, PartialCrossEntropy, Term, WeightedSum
-from .transforms import ConstraintBoundsd
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from .constraints import (
+        Centroid,
+        Common,
+        Individual,
+        LogBarrier,
+        MeanIntensity,
+        Quadratic,
+        Size,
+        Spread,
+        Statistic,
+        Tag,
+    )
+    from .losses import ConstraintLoss, PartialCrossEntropy, Term, WeightedSum
+    from .transforms import ConstraintBoundsd
+
+__version__ = "0.2.0"
 
 __all__ = [
     "Centroid",
@@ -36,3 +40,14 @@ __all__ = [
     "Term",
     "WeightedSum",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name, and PyTorch and MONAI with it, at its first use: the command line lists bundles without them."""
+    if name in __all__:
+        for floor in ("constraints", "losses", "transforms"):
+            found = getattr(importlib.import_module(f".{floor}", __name__), name, None)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ case "$extra" in
 esac
 
 # What an installation depends on; the path is part of it because the installation is editable.
-recipe() { pwd; cat pyproject.toml setup.cfg constraints.txt; }
+recipe() { pwd; cat pyproject.toml setup.cfg setup.py constraints.txt; }
 python=.venv/bin/python
 if "$python" -c "" 2>/dev/null && recipe | cmp -s - ".venv/installed${extra:+.$extra}"; then
   exit 0

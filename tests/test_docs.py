@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md"]
+from monai_constraints.command import make_parser, typed
+
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md"]
 PAGES += [page for part in ("docs", "reproduce", "bundles") for page in sorted((REPOSITORY / part).rglob("*.md"))]
 
 
@@ -45,17 +49,30 @@ def test_a_new_part_is_one_short_class(page: str, most: int) -> None:
     assert lines <= most
 
 
-def test_the_overlay_for_own_data_is_under_20_lines() -> None:
+def test_the_overlay_for_own_data_is_short() -> None:
     text = (REPOSITORY / "docs" / "own_data.md").read_text(encoding="utf-8")
-    overlay = next(block for block in _blocks(text, "json") if "size_rule" in block)
-    assert len(overlay.splitlines()) < 20
+    (overlay,) = _blocks(text, "yaml")
+    assert len(overlay.splitlines()) < 20 and "size_rule" in yaml.safe_load(overlay)
 
 
-def test_every_file_of_the_concept_table_exists() -> None:
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    files = re.findall(r"`((?:monai_constraints|bundles|docs|benchmarks|tests)/[\w./]+)`", text)
-    assert len(files) > 10
-    assert not [file for file in files if not (REPOSITORY / file).exists()]
+@pytest.mark.parametrize("page", ["README.md", "docs/own_data.md"])
+def test_commands_of_a_page_are_short_and_understood(page: str) -> None:
+    text = "\n".join(_blocks((REPOSITORY / page).read_text(encoding="utf-8"), "bash"))
+    commands = re.findall(r"^monai-constraints (.*)$", text, flags=re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
+        assert len(f"monai-constraints {command}") <= 100
+        _, rest = make_parser().parse_known_args(shlex.split(command))
+        assert all(name == "dataset_dir" for name in typed(rest))
+
+
+def test_every_place_exists_and_every_folder_has_one() -> None:
+    text = (REPOSITORY / "docs" / "where_things_are.md").read_text(encoding="utf-8")
+    places = set(re.findall(r"`((?:monai_constraints|bundles|reproduce)/[\w./]+)`", text))
+    assert not [place for place in places if not (REPOSITORY / place).exists()]
+    folders = {path.parent for path in (REPOSITORY / "monai_constraints").rglob("*.py")}
+    named = {f"{path.relative_to(REPOSITORY).as_posix()}/" for path in folders}
+    assert named - places <= {"monai_constraints/", "monai_constraints/transforms/"}
 
 
 def test_the_boundary_loss_is_two_lines_that_train() -> None:

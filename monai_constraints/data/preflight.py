@@ -161,5 +161,8 @@ def _paths(item: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _digest(path: str) -> bytes:
+    digest = hashlib.blake2b()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()

@@ -7,6 +7,7 @@ from .dihedral_inferer import DihedralInferer
 from .end_processes import end_processes
 from .prepare_targets import PrepareTargets
 from .run_record import TrainedRun, record_run
+from .start import start
 
 __all__ = [
     "AutocastInferer",
@@ -16,4 +17,5 @@ __all__ = [
     "end_processes",
     "fast_bfloat16",
     "record_run",
+    "start",
 ]
