@@ -131,4 +131,4 @@ def circles_images(
 
 def _cases(count: int, size: int, radius: int, seed: int, start: int) -> list[dict[str, Any]]:
     images = TwoCircles(count, size=size, radius=radius, margin=radius, seed=seed, start=start)
-    return [{key: item[key] for key in ("image", "label", "case")} for item in images]
+    return [{key: images[i][key] for key in ("image", "label", "case")} for i in range(count)]

@@ -58,8 +58,11 @@ class CommonVoxeld(MapTransform, InvertibleTransform):
                 )
             old = sample[key]
             values = torch.as_tensor(old).as_subclass(torch.Tensor)
+            meta = {k: v for k, v in getattr(old, "meta", {}).items() if k != "affine"}
             sample[key] = MetaTensor(
-                values, affine=affine.clone(), meta={k: v for k, v in getattr(old, "meta", {}).items() if k != "affine"},
+                values,
+                affine=affine.clone(),
+                meta=meta,
                 applied_operations=list(getattr(old, "applied_operations", [])),
             )  # fmt: skip
         sample = dict[Hashable, Any](self.spacing(sample))
