@@ -66,6 +66,19 @@ def test_commands_of_a_page_are_short_and_understood(page: str) -> None:
         assert all(name == "dataset_dir" for name in typed(rest))
 
 
+def test_every_bundle_and_row_of_the_choice_exists() -> None:
+    text = (REPOSITORY / "docs" / "which_method.md").read_text(encoding="utf-8")
+    cells = [line.split(" | ")[3] for line in text.splitlines() if line.count(" | ") == 4]
+    found = [re.findall(r"`([\w,]+)`", cell) for cell in cells]
+    assert len([names for names in found if names]) >= 8
+    for names in filter(None, found):
+        folders = [REPOSITORY / "bundles" / name for name in names]
+        if folders[-1].is_dir():  # bundles alone
+            assert all(folder.is_dir() for folder in folders)
+        else:
+            assert all((folders[0] / "configs" / "rows" / f"{row}.yaml").is_file() for row in names[1].split(","))
+
+
 def test_every_place_exists_and_every_folder_has_one() -> None:
     text = (REPOSITORY / "docs" / "where_things_are.md").read_text(encoding="utf-8")
     places = set(re.findall(r"`((?:monai_constraints|bundles|reproduce)/[\w./]+)`", text))
