@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from monai_constraints.data.datasets.prepare import (
-    Datalist, checked_root, common_spacing, find_volume, is_below, no_cases, prepare_command,
-)  # fmt: skip
+    Datalist,
+    checked_root,
+    common_spacing,
+    find_volume,
+    is_below,
+    no_cases,
+    prepare_command,
+)
 
 __all__ = ["wmh_datalist", "wmh_images"]
 

@@ -15,8 +15,8 @@ __all__ = ["ToGridd"]
 class ToGridd(Compose):
     """Crops or pads the planes of volumes to `padded_size`, and resamples them to `spatial_size`; slices stay.
 
-    Images by area, everything else by the nearest voxel, in the type that it had. Padding is the image's 0, so scale intensities to [0, 1]
-    before. `Invertd` brings predictions back to the file's grid.
+    Images by area, everything else by the nearest voxel, in the type that it had. Padding is the image's 0, so
+    scale intensities to [0, 1] before. `Invertd` brings predictions back to the file's grid.
 
     Args:
         keys: volumes (C, X, Y, Z), or what there is of them.
