@@ -191,6 +191,6 @@ def test_distance_maps_are_those_of_the_moved_structure() -> None:
     assert not {"missing", "missing_too"} & set(after)
     for label, distance in zip(after["label"], after["distance"]):
         expected = measure({"label": label})["distance"]
-        assert (distance - expected).abs().max() < 0.1 * expected.max() + 1
-        assert (distance - expected).abs().mean() < 0.6
-        assert (distance[label == 1] < 1).all() and (distance[label != 1] > -1).all()
+        error = (distance - expected)[expected < 8].abs()  # farther away, some of it comes in from outside
+        assert error.max() < 1.5 and error.mean() < 0.5, (error.max(), error.mean())
+        assert (distance[label == 1] < 1.2).all() and (distance[label != 1] > -1.2).all()
