@@ -10,7 +10,7 @@ from torch import Tensor
 from monai_constraints import Centroid, Size
 from monai_constraints.constraints import Individual, Root, Spread, Statistic
 from monai_constraints.engines import PrepareTargets
-from monai_constraints.transforms import BatchGamma, BatchIntensity, BatchSimilarity
+from monai_constraints.transforms import BatchGamma, BatchIntensity, BatchSimilarity, SignedDistanceMapd
 
 SIZE, CENTROID = Size(classes=[1, 2]), Centroid(classes=[1, 2])
 
@@ -176,3 +176,21 @@ def test_intensity_changes_contrast_brightness_and_adds_noise() -> None:
 def test_a_statistic_that_does_not_say_how_it_moves_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="Spread: how its bounds move .* write `moved`"):
         similarity(more={"size": Spread()})(batch_of(4))
+
+
+def test_distance_maps_are_those_of_the_moved_structure() -> None:
+    """Turned and scaled beside its label, a map is the map of the moved label to within pixels; none is no error."""
+    before = batch_of(12)
+    measure = SignedDistanceMapd(classes=[1], spacing="voxel", allow_others=True)
+    before["distance"] = torch.stack([measure({"label": label})["distance"] for label in before["label"]])
+    augment = BatchSimilarity(
+        images=["image", "missing"], distances=["distance", "missing_too"], labels={"label": 0}, rotation=30,
+        scale=(0.7, 1.4), dihedral=True,
+    )  # fmt: skip
+    after = augment(before)
+    assert not {"missing", "missing_too"} & set(after)
+    for label, distance in zip(after["label"], after["distance"]):
+        expected = measure({"label": label})["distance"]
+        error = (distance - expected)[expected < 8].abs()  # farther away, some of it comes in from outside
+        assert error.max() < 1.5 and error.mean() < 0.5, (error.max(), error.mean())
+        assert (distance[label == 1] < 1.2).all() and (distance[label != 1] > -1.2).all()

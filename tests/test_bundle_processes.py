@@ -98,7 +98,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     assert not list(broken.glob(".*.tmp"))
 
 
-@pytest.mark.parametrize("bundle", ["acdc_lv", "stroke_flair", "two_circles"])
+@pytest.mark.parametrize("bundle", ["acdc_lv", "two_circles"])
 def test_two_processes(bundle: str, tmp_path: Path) -> None:
     """Training and evaluation on two processes, whose numbers are those of one process with the same network."""
     out, log = tmp_path / "out", tmp_path / "log"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,6 @@ ROW_OPTIONS: dict[str, dict[str, Any]] = {
 WRITTEN = {"metrics.csv", "curves.png", "examples.png", "model.pt", "checkpoint.pt", "tensorboard"}
 WRITTEN |= {"patients.csv", "predictions.npz"}
 ROWS = [(bundle, path.stem) for bundle in NAMES for path in sorted((BUNDLES / bundle / "configs/rows").glob("*.json"))]
-# What isles has in common with wmh trains there alone; test_lesions_have_the_same_rows holds them together.
-TRAINED_ROWS = [(bundle, row) for bundle, row in ROWS if bundle != "isles" or row == "increase"]
 
 # Keys that are parts of the workflow, not options that a user sets one by one.
 PARTS = {
@@ -113,7 +110,7 @@ def test_train_alone(bundle: str, trained: dict[str, dict[str, Any]]) -> None:
     check_written(Path(trained[bundle]["output_dir"]))
 
 
-@pytest.mark.parametrize(("bundle", "row"), TRAINED_ROWS)
+@pytest.mark.parametrize(("bundle", "row"), ROWS)
 def test_row_trains_and_evaluates(
     bundle: str, row: str, folders: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -199,18 +196,6 @@ def test_row_is_short_and_overrides(bundle: str, row: str) -> None:
     parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, "train")))
     for key in json.loads(Path(path).read_text(encoding="utf-8")):
         assert key.removeprefix("+") in parser, f"{key} of {row} is not in train.json"
-
-
-def test_lesions_have_the_same_rows() -> None:
-    folders = {bundle: BUNDLES / bundle / "configs" / "rows" for bundle in ("isles", "stroke_flair", "wmh")}
-    texts = {bundle: {path.stem: path.read_text() for path in folder.iterdir()} for bundle, folder in folders.items()}
-    more = {name for name in texts["isles"] if name not in texts["wmh"]}
-    assert {name: text for name, text in texts["isles"].items() if name not in more} == texts["wmh"]
-    assert {name for name in texts["stroke_flair"] if name in more} == more  # the choices of alpha
-    assert {name for name in texts["isles"] if name not in texts["stroke_flair"]} == {"gdl_boundary_3d"}
-    for name in more - {"increase"}:
-        weights = [json.loads(texts[bundle][name]) for bundle in ("isles", "stroke_flair")]
-        assert weights[0] == {"distance_3d": False, **weights[1]}, name
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -345,20 +330,6 @@ def test_prepared_slices_stay_on_the_device(bundle: str, folders: dict[str, dict
         assert {batch[key].device.type for key in ("image", target, "size_bounds")} == {"meta"}, part
 
 
-@pytest.mark.parametrize("bundle", ["isles", "wmh"])
-def test_threads_load_all_modalities(bundle: str, folders: dict[str, dict[str, Any]]) -> None:
-    """MONAI 1.6's reader remembers the files of the last item that any thread gave it, and drops channels if that was
-    a label; so image and label have a reader each."""
-    parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, "train")))
-    parser.update({**settings(bundle), **folders[bundle]})
-    datalist = parser.get_parsed_content("datalist")["training"]
-    preprocessing = parser.get_parsed_content("volume_preprocessing")
-    channels = parser.get_parsed_content("network_def::in_channels")
-    with ThreadPoolExecutor(2) as pool:
-        found = {sample["image"].shape[0] for sample in pool.map(preprocessing, 15 * datalist)}
-    assert found == {channels}
-
-
 def test_inference_repeats_train_on_circles() -> None:
     names = ("train", "evaluate", "inference")
     train, evaluate, infer = (json.loads(Path(path).read_text()) for path in configs("two_circles", *names))
@@ -397,21 +368,6 @@ def test_evaluate(bundle: str, trained: dict[str, dict[str, Any]], tmp_path: Pat
     rows = read_csv(folder / "dice_raw.csv")
     expected = [f"{case}_slice{z:02d}" for case, depth in CASES[bundle].items() for z in range(depth)]
     assert [row["filename"] for row in rows] == expected
-
-
-def test_boundary_alone_warns_and_alpha_is_logged(folders: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    """The thesis's rows: the boundary loss alone, of which the sum warns, and the two weights that move together."""
-    given = {**folders["stroke_flair"], "max_epochs": 4}
-    with pytest.warns(UserWarning, match="alone on a binary task"):
-        run("stroke_flair", "train", "rows/boundary", **given, output_dir=str(tmp_path / "alone"))
-    run("stroke_flair", "train", "rows/gdl_boundary", **given, output_dir=str(tmp_path / "out"))
-    rows = read_csv(tmp_path / "out" / "metrics.csv")
-    assert [float(row["alpha"]) for row in rows] == [0.25, 0.5, 0.75, 1]
-    assert [float(row["regional_weight"]) for row in rows] == [0.75, 0.5, 0.25, 0.1]
-    for row in rows:
-        terms = [float(row[f"loss_{name}"]) for name in ("regional", "boundary")]
-        total = float(row["regional_weight"]) * terms[0] + float(row["alpha"]) * terms[1]
-        assert float(row["loss"]) == pytest.approx(total, rel=1e-4)
 
 
 def test_evaluate_circles(trained: dict[str, dict[str, Any]]) -> None:

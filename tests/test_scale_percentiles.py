@@ -31,6 +31,17 @@ def test_integers_and_one_value() -> None:
     assert not scale({"image": np.full((1, 4, 4), 7.0)})["image"].any()
 
 
+def test_channels_on_scales_of_their_own() -> None:
+    image = torch.from_numpy(np.random.default_rng(0).gamma(2, 300, (3, 16, 17, 4))).float()
+    factors = torch.tensor([1.0, 30.0, 0.01]).reshape(3, 1, 1, 1)
+    scale = ScalePercentilesd("image", upper=99.9, channel_wise=True)
+    got = scale({"image": MetaTensor(factors * image - 1000 * factors)})["image"]
+    assert got.shape == image.shape and (got.amax((1, 2, 3)) == 1).all() and not got.amin((1, 2, 3)).any()
+    for channel, one in zip(got, image):
+        alone = ScalePercentilesd("image", upper=99.9)({"image": one[None]})["image"][0]
+        torch.testing.assert_close(channel.as_tensor(), alone, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("limits", [(-1, 99), (99, 1), (50, 50), (1, 101)])
 def test_wrong_limits(limits: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="expected 0 <= lower < upper <= 100"):

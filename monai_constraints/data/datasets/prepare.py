@@ -51,9 +51,9 @@ def no_cases(caller: str, root: Path, layout: str, channels: Sequence[str]) -> s
     """The error for a folder without cases, such as a plain folder of images: what to pass where a case has many."""
     listed = ", ".join(f'"my_{channel}.nii.gz"' for channel in channels)
     return (
-        f"{caller}: no {layout} in {root} or below. The network takes {len(channels)} channels, {', '.join(channels)}; "
-        "a file each, so a plain folder of images is not enough: pass a folder in that layout, or --datalist_file "
-        f'cases.json with {{"testing": [{{"case": "a", "image": [{listed}]}}, ...]}}'
+        f"{caller}: no {layout} in {root} or below. The network takes {len(channels)} channels "
+        f"({', '.join(channels)}), a file each, so a plain folder of images is not enough: pass a folder in that "
+        f'layout, or --datalist_file cases.json with {{"testing": [{{"case": "a", "image": [{listed}]}}, ...]}}'
     )
 
 

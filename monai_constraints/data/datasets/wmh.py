@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from monai_constraints.data.datasets.prepare import (  # fmt: skip
+from monai_constraints.data.datasets.prepare import (
     Datalist,
     checked_root,
     common_spacing,
