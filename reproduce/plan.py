@@ -99,10 +99,12 @@ def _configure(
         raise ValueError(f"{where}: the runner itself sets {own}; take them out of the options")
     parser = ConfigParser(ConfigParser.load_config_files(files))
     for key, text in texts.items():
-        parent = parser.get(key.rpartition("#")[0]) if "#" in key else None
-        if key not in parser and not (isinstance(parent, dict) and "_target_" in parent):
+        parent, value = parser.get(key.rpartition("#")[0]) if "#" in key else None, DefaultParseValue(text)
+        # What is not there yet: an argument of a part, or one more part among others, such as a term of the loss.
+        added = isinstance(parent, dict) and ("_target_" in parent or isinstance(value, dict) and "_target_" in value)
+        if key not in parser and not added:
             raise ValueError(f"{where}: the bundle has no option {key!r}; correct it (part of another: size#classes)")
-        parser[key] = DefaultParseValue(text)  # as the bundle's command line does
+        parser[key] = value  # as the bundle's command line does
     epochs = parser.get_parsed_content("max_epochs", default=None)
     if not isinstance(epochs, int):
         raise ValueError(f"{where}: max_epochs of the bundle is {epochs!r}, expected a number")

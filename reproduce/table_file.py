@@ -10,7 +10,6 @@ from typing import Any, Literal
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
-from monai.bundle.config_parser import CheckKeyDuplicatesYamlLoader
 
 __all__ = ["SHOWN", "Protocol", "Row", "Selection", "Table", "config_file", "read_table"]
 
@@ -71,7 +70,7 @@ def read_table(path: str | Path) -> Table:
             "reproduce/tables/*.yaml"
         )
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), CheckKeyDuplicatesYamlLoader)
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"table: {path} is not YAML ({error}); correct it") from error
     schema = yaml.safe_load(Path(__file__).with_name("table_schema.yaml").read_text(encoding="utf-8"))
@@ -101,6 +100,18 @@ def config_file(bundle: Path, name: str) -> Path:
         if file.is_file():
             return file
     raise FileNotFoundError(f"table: there is no {files[0]} and no .json of that name; correct the name in the table")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key is given twice. Rows that have options in common share them by `&name` and `<<: *name`."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise ValueError(f"Duplicate key: {twice!r}")
+        return node
 
 
 def _expected(wrong: ValidationError) -> str:

@@ -12,9 +12,7 @@ import numpy as np
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.datasets.isles import isles_datalist
-from monai_constraints.data.datasets.promise12 import promise12_datalist
 from monai_constraints.data.datasets.stroke_flair import stroke_flair_datalist
-from monai_constraints.data.datasets.vertebral_bodies import vertebral_bodies_datalist
 from monai_constraints.data.datasets.wmh import wmh_datalist
 from monai_constraints.data.metaimage import read_metaimage
 
@@ -47,18 +45,6 @@ FEATURES = [4, 4, 8, 8, 8, 4]
 TINY: dict[str, dict[str, Any]] = {
     "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES, "val_interval": 1},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
-    "promise12_points": {
-        "spatial_size": [32, 32],
-        "network_def#init_filters": 4,
-        "network_def#blocks_down": [1, 1, 1],
-        "network_def#blocks_up": [1, 1],
-    },
-    "vertebral_bodies": {
-        "padded_size": [44, 44],
-        "spatial_size": [32, 32],
-        "network_def#features": FEATURES,
-        "batch_size": 4,
-    },
     "stroke_flair": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
     "isles": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
     "wmh": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
@@ -69,10 +55,8 @@ TINY_CPU: dict[str, dict[str, Any]] = {
     "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
     "isles": TINY["isles"],
-    "promise12_points": TINY["promise12_points"],
     "stroke_flair": TINY["stroke_flair"],
     "wmh": TINY["wmh"],
-    "vertebral_bodies": {"padded_size": [48, 24], "spatial_size": [64, 32], "trunk#features": FEATURES},
 }
 SMALL_SETS = {"train_count": 9, "validation_count": 7}
 
@@ -248,18 +232,14 @@ MAKE = {
     "acdc": make_acdc,
     "acdc_lv": make_acdc,
     "isles": make_isles,
-    "promise12_points": make_promise12,
     "stroke_flair": make_stroke_flair,
-    "vertebral_bodies": make_vertebral_bodies,
     "wmh": make_wmh,
 }
 DATALISTS = {
     "acdc": acdc_datalist,
     "acdc_lv": acdc_datalist,
     "isles": isles_datalist,
-    "promise12_points": promise12_datalist,
     "stroke_flair": stroke_flair_datalist,
-    "vertebral_bodies": vertebral_bodies_datalist,
     "wmh": wmh_datalist,
 }
 NAMES = [*MAKE, "two_circles"]
@@ -268,12 +248,10 @@ VOLUMES = {
     "acdc": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
     "acdc_lv": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
     "isles": {f"case_{n}": depth for n, depth in PERFUSIONS.items()},
-    "promise12_points": {f"Case{n:02d}": depth for n, depth in PROSTATES.items()},
     "stroke_flair": {f"sub-{n}": 1 for n in SUBJECTS},
-    "vertebral_bodies": {f"case{n:02d}": depth for n, depth in SPINES.items()},
     "wmh": {"_".join(name.split("/")[-2:]): depth for name, depth in BRAINS.items()},
 }
-_VALIDATION = ("patient013_frame01", "patient014_frame01", "Case00", "Case05", "case05", "case12", "sub-1", "sub-6")
+_VALIDATION = ("patient013_frame01", "patient014_frame01", "sub-1", "sub-6")
 _VALIDATION += ("case_75", "case_76", "GE3T_100", "Utrecht_11")
 CASES = {
     bundle: {case: depth for case, depth in volumes.items() if case in _VALIDATION}

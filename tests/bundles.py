@@ -11,9 +11,11 @@ from typing import Any
 
 import monai.bundle
 import yaml
-from bundle_data import BUNDLES, FEATURES, make_acdc
+from bundle_data import BUNDLES, FEATURES, make_acdc, make_promise12, make_vertebral_bodies
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
+from monai_constraints.data.datasets.promise12 import promise12_datalist
+from monai_constraints.data.datasets.vertebral_bodies import vertebral_bodies_datalist
 
 Datalist = Callable[[Path], dict[str, list[dict[str, Any]]]]
 # One axis of the miniature images (48 x 40) is cropped, the other padded.
@@ -53,6 +55,20 @@ TABLE = {
         {"hybrid": {"full_count": 1}, "scribbles": {"size_rule#upper": 60, "size_rule#lower": 2}},
     ),
 }
+TABLE["promise12_points"] = Bundle(
+    make_promise12,
+    promise12_datalist,
+    {**GRID, "trunk#features": FEATURES},
+    {"trunk#features": [8] * 6},
+    {"thesis_individual": {"network_def#channels": [4, 4, 8, 8, 8]}},
+)
+TABLE["vertebral_bodies"] = Bundle(
+    make_vertebral_bodies,
+    vertebral_bodies_datalist,
+    {**GRID, "trunk#features": FEATURES},
+    {"trunk#features": [8] * 6},
+    {"sagittal": {"batch_size": 5}},  # 9 slices; a batch of one has no variance
+)
 NAMES = sorted(path.parts[-3] for path in BUNDLES.glob("*/configs/train.yaml"))
 ROWS = [(name, path.stem) for name in NAMES for path in sorted((BUNDLES / name / "configs/rows").glob("*.yaml"))]
 

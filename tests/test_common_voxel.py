@@ -23,16 +23,19 @@ def volume() -> dict[str, Any]:
     return {
         "image": MetaTensor(mask * 100, affine=AFFINE, meta={"filename_or_obj": "a.nii.gz"}),
         "label": MetaTensor(mask.clone(), affine=torch.eye(4)),
-        "spacing": [2.0, 1.5, 8.0],
     }
 
 
-def test_masks_follow_the_images_voxel_size() -> None:
-    keys, modes = ["image", "label", "scribble"], ["bilinear", "nearest", "nearest"]
-    before = volume()
-    out = CommonVoxeld(keys, 1.0, mode=modes, allow_missing_keys=True)(before)
+@pytest.mark.parametrize("header", [AFFINE, torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=torch.float64))])
+def test_masks_follow_the_images_voxel_size(header: torch.Tensor) -> None:
+    """The sample's `spacing` counts where there is one: the affines of ACDC say 1 mm."""
+    before = {**volume(), **({} if header is AFFINE else {"spacing": [2.0, 1.5, 8.0]})}
+    before["image"].affine = header
+    out = CommonVoxeld(["image", "label", "scribble"], 1.0)(before)
     assert out["image"].shape == out["label"].shape == (1, 59, 60, 3)
-    assert out["spacing"] == [1.0, 1.0, 8.0] and before["spacing"] == [2.0, 1.5, 8.0]
+    if header is not AFFINE:
+        assert out["spacing"] == [1.0, 1.0, 8.0] and before["spacing"] == [2.0, 1.5, 8.0]
+        assert CommonVoxeld("image", 1.0)(before)["spacing"] == [2.0, 1.5, 8.0]
     assert out["image"].pixdim.tolist() == pytest.approx([1, 1, 8]) == out["label"].pixdim.tolist()
     assert set(out["label"].unique().tolist()) == {0, 1}
     assert out["label"].sum().item() == pytest.approx(before["label"].sum().item() * 3, rel=0.03)  # the area in mm2

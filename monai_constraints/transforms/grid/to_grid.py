@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from monai.transforms import Compose, Resized, ResizeWithPadOrCropd
 
-from ...keys import IMAGE
+from ...keys import IMAGE, SCRIBBLE, UNKNOWN
 
 __all__ = ["ToGridd"]
 
@@ -15,7 +15,7 @@ class ToGridd(Compose):
     """Crops or pads the planes of volumes to `padded_size`, and resamples them to `spatial_size`; slices stay.
 
     Images by area, everything else by the nearest voxel. Padding is the image's 0, so scale intensities to [0, 1]
-    before. `Invertd` brings predictions back to the file's grid.
+    before; background in labels, and not annotated (255) in scribbles. `Invertd` brings predictions back to the file's grid.
 
     Args:
         keys: volumes (C, X, Y, Z), or what there is of them.
@@ -42,9 +42,8 @@ class ToGridd(Compose):
         padded, size = ([*plane[:place], -1, *plane[place:]] for plane in (padded_size, spatial_size))
         self.zoom = [1.0 if n < 0 else m / n for m, n in zip(padded, size)]
         modes = ["area" if key == IMAGE else "nearest-exact" for key in keys]
-        super().__init__(
-            [
-                ResizeWithPadOrCropd(keys, padded, allow_missing_keys=True),
-                Resized(keys, size, mode=modes, allow_missing_keys=True),
-            ]
-        )
+        pads = [
+            ResizeWithPadOrCropd([key], padded, value=UNKNOWN if key == SCRIBBLE else 0, allow_missing_keys=True)
+            for key in keys
+        ]
+        super().__init__([*pads, Resized(keys, size, mode=modes, allow_missing_keys=True)])
