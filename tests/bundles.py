@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 from bundle_data import BUNDLES, FEATURES, make_acdc, make_promise12, make_vertebral_bodies
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
+from monai_constraints.data.datasets.circles import circles_datalist
 from monai_constraints.data.datasets.promise12 import promise12_datalist
 from monai_constraints.data.datasets.vertebral_bodies import vertebral_bodies_datalist
 
@@ -47,6 +48,10 @@ class Bundle:
 
 
 TABLE = {
+    "acdc": Bundle(
+        make_acdc, acdc_datalist, {**GRID, "voxel_size": 1.5, "trunk#features": FEATURES}, {"trunk#features": [8] * 6},
+        lines=150,
+    ),
     "acdc_lv": Bundle(
         make_acdc,
         acdc_datalist,
@@ -68,6 +73,15 @@ TABLE["vertebral_bodies"] = Bundle(
     {**GRID, "trunk#features": FEATURES},
     {"trunk#features": [8] * 6},
     {"sagittal": {"batch_size": 5}},  # 9 slices; a batch of one has no variance
+)
+TABLE["two_circles"] = Bundle(
+    None, partial(circles_datalist, count=9, validation_count=7, size=32, radius=4),
+    {"image_size": 32, "radius": 4, "train_count": 9, "validation_count": 7, "network_def#features": FEATURES},
+    {"network_def#features": [8] * 6},
+    {
+        "enet": {"network_def#features": 4},
+        "thesis": {"network_def#features": 4},
+    },
 )
 NAMES = sorted(path.parts[-3] for path in BUNDLES.glob("*/configs/train.yaml"))
 ROWS = [(name, path.stem) for name in NAMES for path in sorted((BUNDLES / name / "configs/rows").glob("*.yaml"))]

@@ -1,12 +1,17 @@
+"""Two discs in noise, as a data set and as lists of cases without files (thesis 3.4.1)."""
+
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-__all__ = ["TwoCircles"]
+from monai_constraints.data.datalist import find_images
+
+__all__ = ["TwoCircles", "circles_datalist", "circles_images"]
 
 _DISTRACTOR, _TARGET = 255, 125
 
@@ -90,3 +95,40 @@ class TwoCircles(Dataset[dict[str, Any]]):
         row, column = rng.integers(self.margin, self.size - self.margin, size=2)
         y, x = np.ogrid[: self.size, : self.size]
         return (y - row) ** 2 + (x - column) ** 2 <= self.radius**2
+
+
+def circles_datalist(
+    root: str | os.PathLike[str] = "", *, count: int, validation_count: int, size: int, radius: int, seed: int = 0
+) -> dict[str, list[dict[str, Any]]]:
+    """Generated cases as {"training": [...], "validation": [...]}: their `image` and `label` are tensors, not paths.
+
+    Args:
+        root: not used; data sets with files have a folder here.
+        count, validation_count: numbers of images.
+        size, radius, seed: of `TwoCircles`; the discs keep their radius as margin.
+    """
+    parts = {"training": (count, 0), "validation": (validation_count, 100_000)}
+    return {part: _cases(number, size, radius, seed, start) for part, (number, start) in parts.items()}
+
+
+def circles_images(
+    root: str | os.PathLike[str] = "",
+    *,
+    count: int,
+    size: int,
+    radius: int,
+    seed: int = 0,
+    leave_out: str | os.PathLike[str] = "",
+) -> list[dict[str, Any]]:
+    """Images to predict in: those of a folder, or new generated ones where none is given.
+
+    Args:
+        root, leave_out: of `find_images`.
+        count, size, radius, seed: of the generated ones.
+    """
+    return find_images(root, leave_out=leave_out) if root else _cases(count, size, radius, seed, 200_000)
+
+
+def _cases(count: int, size: int, radius: int, seed: int, start: int) -> list[dict[str, Any]]:
+    images = TwoCircles(count, size=size, radius=radius, margin=radius, seed=seed, start=start)
+    return [{key: item[key] for key in ("image", "label", "case")} for item in images]
