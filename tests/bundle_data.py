@@ -11,8 +11,6 @@ import nibabel as nib
 import numpy as np
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
-from monai_constraints.data.datasets.promise12 import promise12_datalist
-from monai_constraints.data.datasets.vertebral_bodies import vertebral_bodies_datalist
 from monai_constraints.data.metaimage import read_metaimage
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -44,26 +42,12 @@ FEATURES = [4, 4, 8, 8, 8, 4]
 TINY: dict[str, dict[str, Any]] = {
     "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES, "val_interval": 1},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
-    "promise12_points": {
-        "spatial_size": [32, 32],
-        "network_def#init_filters": 4,
-        "network_def#blocks_down": [1, 1, 1],
-        "network_def#blocks_up": [1, 1],
-    },
-    "vertebral_bodies": {
-        "padded_size": [44, 44],
-        "spatial_size": [32, 32],
-        "network_def#features": FEATURES,
-        "batch_size": 4,
-    },
     "two_circles": {"image_size": 32, "radius": 4, "network_def#features": FEATURES},
 }
 # The same for the protocols without a GPU, which have networks and sizes of their own.
 TINY_CPU: dict[str, dict[str, Any]] = {
     "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
     "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
-    "promise12_points": TINY["promise12_points"],
-    "vertebral_bodies": {"padded_size": [48, 24], "spatial_size": [64, 32], "trunk#features": FEATURES},
 }
 SMALL_SETS = {"train_count": 9, "validation_count": 7}
 
@@ -238,24 +222,18 @@ def save_metaimage(path: Path, data: np.ndarray, spacing: tuple[float, ...]) -> 
 MAKE = {
     "acdc": make_acdc,
     "acdc_lv": make_acdc,
-    "promise12_points": make_promise12,
-    "vertebral_bodies": make_vertebral_bodies,
 }
 DATALISTS = {
     "acdc": acdc_datalist,
     "acdc_lv": acdc_datalist,
-    "promise12_points": promise12_datalist,
-    "vertebral_bodies": vertebral_bodies_datalist,
 }
 NAMES = [*MAKE, "two_circles"]
 # Slices by case, of all and of those that validate.
 VOLUMES = {
     "acdc": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
     "acdc_lv": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
-    "promise12_points": {f"Case{n:02d}": depth for n, depth in PROSTATES.items()},
-    "vertebral_bodies": {f"case{n:02d}": depth for n, depth in SPINES.items()},
 }
-_VALIDATION = ("patient013_frame01", "patient014_frame01", "Case00", "Case05", "case05", "case12")
+_VALIDATION = ("patient013_frame01", "patient014_frame01")
 CASES = {
     bundle: {case: depth for case, depth in volumes.items() if case in _VALIDATION}
     for bundle, volumes in VOLUMES.items()

@@ -11,12 +11,23 @@ from typing import Any
 
 import monai.bundle
 import yaml
-from bundle_data import BUNDLES, FEATURES, make_acdc, make_isles, make_stroke_flair, make_wmh
+from bundle_data import (
+    BUNDLES,
+    FEATURES,
+    make_acdc,
+    make_isles,
+    make_promise12,
+    make_stroke_flair,
+    make_vertebral_bodies,
+    make_wmh,
+)
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.datasets.circles import circles_datalist
 from monai_constraints.data.datasets.isles import isles_datalist
+from monai_constraints.data.datasets.promise12 import promise12_datalist
 from monai_constraints.data.datasets.stroke_flair import stroke_flair_datalist
+from monai_constraints.data.datasets.vertebral_bodies import vertebral_bodies_datalist
 from monai_constraints.data.datasets.wmh import wmh_datalist
 
 Datalist = Callable[[Path], dict[str, list[dict[str, Any]]]]
@@ -66,6 +77,20 @@ TABLE = {
     "stroke_flair": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET),
     "wmh": Bundle(make_wmh, wmh_datalist, SMALL_UNET, LARGER_UNET),
 }
+TABLE["promise12_points"] = Bundle(
+    make_promise12,
+    promise12_datalist,
+    {**GRID, "trunk#features": FEATURES},
+    {"trunk#features": [8] * 6},
+    {"thesis_individual": {"network_def#channels": [4, 4, 8, 8, 8]}},
+)
+TABLE["vertebral_bodies"] = Bundle(
+    make_vertebral_bodies,
+    vertebral_bodies_datalist,
+    {**GRID, "trunk#features": FEATURES},
+    {"trunk#features": [8] * 6},
+    {"sagittal": {"batch_size": 5}},  # 9 slices; a batch of one has no variance
+)
 TABLE["two_circles"] = Bundle(
     None, partial(circles_datalist, count=9, validation_count=7, size=32, radius=4),
     {"image_size": 32, "radius": 4, "train_count": 9, "validation_count": 7, "network_def#features": FEATURES},

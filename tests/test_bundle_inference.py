@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from bundle_data import read_csv, save
+from bundle_data import PROSTATE_SPACING, read_csv, save, save_metaimage
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from bundles import NAMES, Runs, run
+from bundles import BUNDLES, NAMES, TABLE, Runs, configs, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
@@ -110,3 +110,31 @@ def test_eight_views_of_what_is_not_square(runs: Runs, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError) as error:
             run(tmp_path / f"{name}.yaml", dataset_dir=str(runs.data("acdc_lv")), progress=False, **given)
         assert "quarter turns need a square" in str(error.value.__cause__)
+
+
+def test_the_mask_of_a_metaimage_lies_over_it(runs: Runs, tmp_path: Path) -> None:
+    """Where ITK says that a voxel of the image is, the NIfTI mask has it too: right and front have the other sign."""
+    itk = pytest.importorskip("itk")
+    find_bright(runs.trained("promise12_points"), tmp_path)
+    path = save_metaimage(tmp_path / "in" / "Case07.mhd", disc(4), PROSTATE_SPACING)
+    path.write_text(path.read_text().replace("= 1 0 0 0 1 0 0 0 1", "= 0 1 0 -1 0 0 0 0 1"))
+    run(tmp_path / "inference.yaml", dataset_dir=str(path), output_dir=str(tmp_path / "masks"), progress=False)
+    mask: Any = nib.load(tmp_path / "masks" / "Case07_pred.nii.gz")
+    inside, image = np.asarray(mask.dataobj) == 1, itk.imread(str(path))
+    truth = disc(4) > 100
+    assert inside.shape == truth.shape and 2 * (inside & truth).sum() > 0.95 * (inside.sum() + truth.sum())
+    for index in ([0, 0, 0], [20, 18, 3], [47, 0, 2]):
+        x, y, z = image.TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose(nib.affines.apply_affine(mask.affine, index), [-x, -y, z], atol=1e-4)
+
+
+def test_intensities_that_differ_thirtyfold(tmp_path: Path) -> None:
+    """The network sees the same of both volumes."""
+    parser = ConfigParser(ConfigParser.load_config_files(configs("promise12_points", "train")))
+    parser.update({**TABLE["promise12_points"].tiny, "bundle_root": str(BUNDLES / "promise12_points")})
+    preprocessing, seen = parser.get_parsed_content("preprocessing"), []
+    for factor in (1, 30):
+        path = save_metaimage(tmp_path / f"Case{factor:02d}.mhd", factor * disc(4), PROSTATE_SPACING)
+        seen.append(np.asarray(preprocessing({"image": str(path)})["image"]))
+    assert seen[0].shape == (1, 32, 32, 4) and np.ptp(seen[0]) > 0.9
+    np.testing.assert_allclose(seen[1], seen[0], atol=1e-5)

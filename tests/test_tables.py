@@ -47,9 +47,9 @@ def test_published_values_are_the_thesiss() -> None:
     assert [values.get("dice_2d") for values in found["2_1"].values()] == expected
     expected = [0.8004, 0.5434, 0.8386, None, None, 0.6004, 0.8475, None, 0.7680, 0.8641, None, 0.8872]
     assert [values.get("dice_2d") for values in found["2_2"].values()] == expected
-    expected = [0.1155, 0.5597, None, 0.79, None, None, None, 0.8604, *[None] * 4, 0.8999, None]
+    expected = [0.1155, 0.5597, None, 0.79, None, None, 0.8604, *[None] * 6, 0.8999, None]
     assert [values.get("dice_2d") for values in found["2_3_vertebral"].values()] == expected
-    expected = [0.1155, 0.5597, None, 0.79, None, None, 0.8604, None, 0.8999, None]
+    expected = [0.1155, 0.5597, None, 0.79, None, 0.8604, *[None] * 3, 0.8999]
     assert [values.get("dice_2d") for values in found["2_3_vertebral_axial"].values()] == expected
     expected = [0.8604, 0.79, 0.6704, 0.6349, 0.7820, 0.6694, 0.6255, 0.5597]
     assert [values["dice_2d"] for values in found["2_4"].values()] == expected

@@ -6,23 +6,13 @@ import shutil
 import sys
 from pathlib import Path
 
-import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
-from bundle_data import (
-    BUNDLES,
-    FEATURES,
-    SHAPE,
-    SPINE_SPACING,
-    SPINES,
-    configs,
-    make_vertebral_bodies,
-    read_csv,
-    save,
-)
+from bundle_data import SHAPE, SPINE_SPACING, SPINES, make_vertebral_bodies, read_csv, save
 from conftest import data_root
 
+from bundles import Runs, run, train
 from monai_constraints.data import check_cases
 from monai_constraints.data.datasets.vertebral_bodies import vertebral_bodies_datalist
 
@@ -82,22 +72,18 @@ def test_real_data() -> None:
         assert extent[1] > 2 * extent[2] and extent[1] > 4 * extent[0], item["case"]
 
 
-def test_axial_slices_train_and_come_back_as_volumes(tmp_path: Path) -> None:
-    root, bundle = make_vertebral_bodies(tmp_path / "spines"), "vertebral_bodies"
-    given = {"bundle_root": str(BUNDLES / bundle), "dataset_dir": str(root), "progress": False}
-    given |= {"trunk#features": FEATURES, "max_epochs": 1, "val_interval": 1}
-    out, protocol = tmp_path / "out", ("cpu", "axial")
-    monai.bundle.run(  # type: ignore[arg-type]
-        config_file=configs(bundle, "train", *protocol, "rows/common"), logging_file=False, output_dir=str(out), **given
-    )
-    slices = {row["case"]: int(row["slices"]) for row in read_csv(out / "patients.csv")}
-    assert slices == {"case05": SHAPE[0], "case12": SHAPE[0]}  # as many as rows from head to foot
-    with np.load(out / "predictions.npz") as pictures:
-        assert pictures["image/case05"].shape == (48, 128)
-    given |= {"ckpt_path": str(out / "model.pt"), "output_dir": str(tmp_path / "masks")}
-    monai.bundle.run(  # type: ignore[arg-type]
-        config_file=configs(bundle, "inference", *protocol), logging_file=False, **given
-    )
+@pytest.mark.parametrize(("rows", "axis"), [([], 1), (["sagittal"], 0)])
+def test_slices_come_back_as_volumes(rows: list[str], axis: int, runs: Runs, tmp_path: Path) -> None:
+    """As many slices as the axis is long, and masks that lie as the files do, sagittal slices first."""
+    root = runs.data("vertebral_bodies")
+    assert root is not None
+    train("vertebral_bodies", root, tmp_path / "out", *rows)
+    slices = {row["case"]: int(row["slices"]) for row in read_csv(tmp_path / "out" / "patients.csv")}
+    assert slices == {f"case{n:02d}": (SPINES[n], *SHAPE)[axis] for n in (5, 12)}
+    run(tmp_path / "out" / "inference.yaml", dataset_dir=str(root), output_dir=str(tmp_path / "masks"), progress=False)
     masks = sorted((tmp_path / "masks").rglob("*_pred.nii.gz"))
-    shapes = [nib.load(path).shape for path in masks]  # type: ignore[attr-defined]
-    assert shapes == [(depth, *SHAPE) for depth in SPINES.values()]
+    assert [path.name for path in masks] == [f"case{n:02d}_pred.nii.gz" for n in sorted(SPINES)]
+    for path, number in zip(masks, sorted(SPINES)):
+        mask, image = nib.load(path), nib.load(root / f"case{number:02d}.nii.gz")
+        assert mask.shape == image.shape == (SPINES[number], *SHAPE)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(mask.affine, image.affine)  # type: ignore[attr-defined]
