@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from bundle_data import MAKE, read_csv
+from bundle_data import MAKE, read_csv, save
 from conftest import data_root
 from monai.bundle import ConfigParser, ConfigWorkflow
-from monai.data import MetaTensor
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
+from monai.transforms import LoadImage
 from shrunk import IN_YAML, four_cases, shrunk
 
 pytestmark = [
@@ -135,27 +135,29 @@ def test_images_in_memory(bundle: str, data: str, tmp_path: Path) -> None:
     torch.save(parser.get_parsed_content("network_def").state_dict(), root / "models" / "model.pt")
     path = four_cases(bundle, tmp_path / "four")[0]["image"]
     paths = [path] if isinstance(path, str) else path
-    volume = np.stack([np.asarray(nib.load(one).dataobj, dtype=np.float32) for one in paths])
+    channels = [np.asarray(nib.load(one).dataobj, dtype=np.float32) for one in paths]
     affines = {
         "sagittal": [[0, 0, 8, 5], [1.25, 0, 0, -3], [0, -1.5, 0, 7], [0, 0, 0, 1]],
         "coronal": [[1.25, 0, 0, 5], [0, 0, 8, -3], [0, 1.5, 0, 7], [0, 0, 0, 1]],
         "sheared": [[0, -1.5, 0, 7], [1.25, 0, 0.4, -3], [0, 0, 8, 5], [0, 0, 0, 1]],
     }
-    cases = []
-    for name, affine in affines.items():
-        file = tmp_path / f"{name}.nii"
-        file.write_bytes(b"not an image any more")
-        meta = {"filename_or_obj": str(file)}
-        image = MetaTensor(volume, affine=torch.tensor(affine, dtype=torch.float64), meta=meta)
+    cases, shapes = [], {}
+    for name, affine in [*affines.items(), ("one", affines["sheared"])]:
+        cut = [channel[..., :1] if name == "one" else channel for channel in channels]
+        files = [save(tmp_path / f"{name}{i}.nii", each, np.array(affine, float)) for i, each in enumerate(cut)]
+        image = LoadImage(ensure_channel_first=True)(files).clone()  # else it is a view of the file
+        for file in files:
+            file.unlink()
         cases.append({"image": image, "case": name})
-        file.unlink()
+        shapes[name] = cut[0].shape
+    affines["one"] = affines["sheared"]
     inference = ConfigParser(ConfigParser.load_config_file(str(root / "configs" / "inference.yaml")))
     inference.update({"bundle_root": str(root), "device": "cpu", "progress": False, "cases": cases})
     inference["output_dir"] = str(tmp_path / "masks")
     inference.get_parsed_content("evaluator").run()
     for name, affine in affines.items():
         mask: Any = nib.load(tmp_path / "masks" / f"{name}_pred.nii.gz")
-        assert mask.shape == volume.shape[1:]
+        assert mask.shape == shapes[name]
         np.testing.assert_allclose(mask.affine, affine, atol=1e-6)
 
 
