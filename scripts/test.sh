@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what is needed, then check style and types and run all tests; stop at the first that fails.
+# Install what is needed, then check style and types and run the tests; stop at the first that fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh test
@@ -18,4 +18,4 @@ check() {
 check flake8
 check isort --check-only --diff .
 check mypy
-check pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+check pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -14,6 +14,7 @@ from monai_constraints.handlers.records import Records
 from monai_constraints.handlers.satisfaction import Satisfaction
 from monai_constraints.handlers.schedule import Constant, Exponential, Linear, Schedule
 from monai_constraints.handlers.slice_dice import SliceDice
+from monai_constraints.handlers.trained_loader import TrainedCheckpointLoader
 from monai_constraints.handlers.volume_metrics import VolumeMetrics
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "Satisfaction",
     "Schedule",
     "SliceDice",
+    "TrainedCheckpointLoader",
     "VolumeMetrics",
 ]

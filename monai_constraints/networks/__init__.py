@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from monai_constraints.networks.enet import ENet
-from monai_constraints.networks.ensemble import Ensemble, load_trained
+from monai_constraints.networks.ensemble import Ensemble, load_trained, untrained
 
-__all__ = ["ENet", "Ensemble", "load_trained"]
+__all__ = ["ENet", "Ensemble", "load_trained", "untrained"]

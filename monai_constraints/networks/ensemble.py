@@ -10,7 +10,7 @@ import torch
 from ignite.handlers import Checkpoint
 from torch import Tensor, nn
 
-__all__ = ["Ensemble", "load_trained"]
+__all__ = ["Ensemble", "load_trained", "untrained"]
 
 
 class Ensemble(nn.Module):
@@ -48,14 +48,24 @@ class Ensemble(nn.Module):
         return torch.log(torch.as_tensor(total / len(self.networks)).clamp_min(torch.finfo(torch.float32).tiny))
 
 
+def untrained(network: nn.Module, path: str | os.PathLike[str] | Sequence[str]) -> nn.Module:
+    """The network itself for one file, or an ensemble of as many copies of it as there are files."""
+    if isinstance(path, (str, os.PathLike)):
+        return network
+    return Ensemble([copy.deepcopy(network) for _ in path])
+
+
 def load_trained(network: nn.Module, path: str | os.PathLike[str] | Sequence[str]) -> nn.Module:
     """The network with the weights of one file, or the ensemble of what several files make of it.
 
     Args:
-        network: as it was trained; it gets the weights itself if there is one file.
+        network: as it was trained, or what `untrained` made of it; it gets the weights itself if there is one file.
         path: a `model.pt`, or a list of them. `data.check_model` says first, and in words, whether they fit.
     """
     if isinstance(path, (str, os.PathLike)):
         Checkpoint.load_objects({"model": network}, torch.load(path, map_location="cpu", weights_only=True))
         return network
-    return Ensemble([load_trained(copy.deepcopy(network), one) for one in path])
+    ensemble = network if isinstance(network, Ensemble) else untrained(network, path)
+    for one, file in zip(ensemble.networks, path, strict=True):  # type: ignore[arg-type]
+        load_trained(one, file)
+    return ensemble

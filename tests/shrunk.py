@@ -1,0 +1,37 @@
+"""Copies of the bundles in YAML at a size that a test can train, for programs that take a bundle as it lies there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from bundle_data import BUNDLES, DATALISTS, FEATURES, MAKE
+from monai.bundle import ConfigParser
+
+IN_YAML = [name for name in MAKE if (BUNDLES / name / "configs" / "train.yaml").is_file()]
+SIZES: dict[str, Any] = {
+    "padded_size": [48, 48], "spatial_size": [32, 32], "trunk#features": FEATURES, "network_def#features": FEATURES,
+    "max_epochs": 2, "val_interval": 1, "progress": False, "device": "cpu",
+}  # fmt: skip
+
+
+def shrunk(bundle: str, folder: Path, **options: Any) -> Path:
+    """The bundle in `folder`, with small sizes and these options written into its train.yaml."""
+    # Of a bundle that still has both kinds of files MONAI Label would take those in JSON.
+    shutil.copytree(BUNDLES / bundle, folder, ignore=shutil.ignore_patterns("[!m]*.json", "multi*.json"))
+    path = folder / "configs" / "train.yaml"
+    parser = ConfigParser(ConfigParser.load_config_files([str(path)]))
+    for key, value in {**SIZES, **options}.items():
+        above = key.rpartition("#")[0]
+        if not above or (above in parser and isinstance(parser[above], dict)):
+            parser.set(value, key)
+    path.write_text(yaml.safe_dump(parser.get(), sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def four_cases(bundle: str, root: Path) -> list[dict[str, Any]]:
+    """Miniature data of the bundle, the cases of the training first."""
+    parts = DATALISTS[bundle](MAKE[bundle](root))
+    return [*parts["training"], *parts["validation"]][:4]
