@@ -112,7 +112,8 @@ def threshold(trained: Path, tmp_path: Path) -> Path:
         size = {"padded_size": [44, 44], "spatial_size": [44, 44]} if name != "inference.yaml" else {}
         conv = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
         config |= {**size, "output_dir": str(folder / "out")}
-        config |= {"run_dir": str(folder)} if name == "inference.yaml" else {"network_def": conv, "ckpt_path": str(folder / "model.pt")}
+        trained_net = {"network_def": conv, "ckpt_path": str(folder / "model.pt")}
+        config |= {"run_dir": str(folder)} if name == "inference.yaml" else trained_net
         (folder / name).write_text(yaml.safe_dump(config))
     kernel = torch.zeros(2, 1, 1, 1)
     kernel[1] = 20
