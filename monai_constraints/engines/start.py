@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,12 +66,16 @@ def _check(files: Sequence[str], options: Mapping[str, Any]) -> None:
 
 def _read(file: str) -> dict[str, Any]:
     try:
-        content = ConfigParser.load_config_file(file)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Duplicate key")  # of which MONAI takes the last
+            content = ConfigParser.load_config_file(file)
+    except UserWarning as error:
+        raise ValueError(f"start: {file} has a name twice ({error}); keep one of them") from error
     except FileNotFoundError:
         raise FileNotFoundError(f"start: there is no configuration {file}; correct its name") from None
     except OSError as error:
         raise OSError(f"start: cannot read {file} ({error.strerror}); check its permissions") from error
-    except Exception as error:  # of JSON and of YAML, and MONAI's own for keys that occur twice
+    except Exception as error:  # of JSON and of YAML
         what = " ".join(str(error).split())
         raise ValueError(f"start: {file} is neither JSON nor YAML ({what}); correct it there") from error
     if not isinstance(content, dict):
