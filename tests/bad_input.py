@@ -130,7 +130,8 @@ def kinds() -> Iterator[Kind]:
 
     for name, write in (
         ("cut", lambda path: path.write_bytes(path.read_bytes()[:-300])),
-        ("text", lambda path: path.write_text("hello")), ("empty", lambda path: path.write_bytes(b"")), ("a list", lambda path: torch.save([1], path)),
+        ("text", lambda path: path.write_text("hello")), ("empty", lambda path: path.write_bytes(b"")),
+        ("a list", lambda path: torch.save([1], path)),
         ("other names", lambda path: torch.save({"net": 1}, path)),
         ("another network", lambda path: torch.save({**torch.load(path), "network": {"a": torch.ones(1)}}, path)),
     ):  # fmt: skip
