@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from torch import nn
+from torch.optim import lr_scheduler as schedules
 
 from monai_constraints.handlers import EpochSeed, Resume
 
@@ -23,14 +26,21 @@ class Parts:
     """A small MONAI training with dropout, Adam, a learning rate schedule and shuffling."""
 
     def __init__(
-        self, path: Path, *, epochs: int, resume: bool = False, init: int = 0, width: int = 5
+        self,
+        path: Path,
+        *,
+        epochs: int,
+        resume: bool = False,
+        init: int = 0,
+        width: int = 5,
+        schedule: Callable[[Any, int], Any] = lambda optimizer, _: schedules.StepLR(optimizer, 1, gamma=0.5),
     ) -> None:
         torch.manual_seed(init)
         self.network = nn.Sequential(
             nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.Dropout(0.5), nn.Conv2d(width, 2, 1)
         )  # fmt: skip
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-2)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1, gamma=0.5)
+        self.scheduler = schedule(self.optimizer, epochs)
         g = torch.Generator().manual_seed(3)
         shapes = {"image": (1, 4, 6), "label": (2, 4, 6)}
         data = [{key: torch.rand(shape, generator=g) for key, shape in shapes.items()} for _ in range(6)]
@@ -88,6 +98,48 @@ def test_resumed_training_is_bit_identical(tmp_path: Path, how: str) -> None:
     assert not same(first.result(), straight.result())
     a, b = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in "ab")
     assert a["trainer"] == b["trainer"] == {"epoch": 4, "iteration": 12, "epoch_length": 3}
+
+
+def warmed_up(optimizer: Any, epochs: int) -> Any:
+    parts = [schedules.LinearLR(optimizer, 0.1, total_iters=2), schedules.CosineAnnealingLR(optimizer, epochs)]
+    return schedules.SequentialLR(optimizer, parts, milestones=[2])
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.CosineAnnealingLR,
+        lambda optimizer, epochs: schedules.MultiStepLR(optimizer, [epochs - 2]),
+        lambda optimizer, epochs: schedules.LambdaLR(optimizer, lambda epoch: (1 - epoch / epochs) ** 0.9),
+        lambda optimizer, epochs: schedules.OneCycleLR(optimizer, 0.01, total_steps=epochs + 1),
+        warmed_up,
+    ],
+)
+def test_a_longer_training_goes_on_by_its_own_schedule(tmp_path: Path, schedule: Callable[[Any, int], Any]) -> None:
+    """Six epochs, or three and then three more: the last three have the rates of six."""
+
+    def rates(epochs: int, path: str, resume: bool = False) -> list[float]:
+        parts = Parts(tmp_path / path, epochs=epochs, resume=resume, schedule=schedule)
+        found: list[float] = []
+        parts.trainer.add_event_handler(
+            Events.EPOCH_STARTED, lambda: found.append(parts.optimizer.param_groups[0]["lr"])
+        )
+        parts.trainer.run()
+        return found
+
+    whole = rates(6, "a.pt")
+    rates(3, "b.pt")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Detected call of")
+        assert rates(6, "b.pt", resume=True) == whole[3:] and len(set(whole)) > 1
+
+
+def test_other_epochs_are_no_resume(tmp_path: Path) -> None:
+    Parts(tmp_path / "a.pt", epochs=1).trainer.run()
+    second = Parts(tmp_path / "a.pt", epochs=2, resume=True)
+    with pytest.raises(ValueError, match="an epoch has 2 iterations now and had 3"):
+        second.trainer.state.epoch_length = 2
+        second.trainer.run()
 
 
 def test_finished_training_stays_finished(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +201,7 @@ def test_damaged_file_is_named(tmp_path: Path, damage: str, message: str) -> Non
     else:
         torch.save({"trainer": {}, "net": {}}, path)
     with pytest.raises(ValueError, match=f"a.pt .*{message}"):
-        Parts(path, epochs=2, resume=True).trainer.run()
+        Parts(path, epochs=2, resume=True)  # before anything runs
 
 
 def test_other_network_is_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def masks(*sizes: list[int]) -> Tensor:
     return result.reshape(len(sizes), -1, 4, 10)
 
 
-# Three samples, two classes, seven active sides out of twelve.
+# Three samples, two classes, five constraints with seven active sides out of twelve.
 BOUNDS = torch.tensor(
     [
         [[[5.0, 10.0]], [[0.0, 0.0]]],
@@ -44,16 +44,27 @@ def test_three_epochs_by_hand() -> None:
     metric = ConstraintSatisfaction(Size(classes=[1, 2]))
     # Active sides: sample 4 has 5 <= V1 <= 10 and 0 <= V2 <= 0; sample 9 has 4 <= V1 and V2 <= 20; sample 2 10 <= V1.
     first = epoch(metric, masks([12, 0], [4, 25], [7, 9]))
-    assert first["satisfied"] == pytest.approx(4 / 7)  # not: V1 <= 10, V2 <= 20, 10 <= V1
+    assert first["satisfied"] == pytest.approx(2 / 5)  # not: V1 of sample 4, V2 of 9, V1 of 2
+    assert (first["lower_held"], first["upper_held"]) == pytest.approx((3 / 4, 1 / 3))
     assert first["violation"] == pytest.approx((2 / 10 + 5 / 20 + 3 / 10) / 7)
     assert math.isnan(first["stability"])
     second = epoch(metric, masks([4, 3], [4, 20], [10, 9]), order=[2, 0, 1])
-    # Satisfied before: 5 <= V1 and both of 0 <= V2 <= 0 of sample 4, of which only 0 <= V2 stays; 4 <= V1, which stays.
-    assert second["satisfied"] == pytest.approx(5 / 7)
+    # Satisfied before: 0 <= V2 <= 0 of sample 4, which is lost; 4 <= V1 of sample 9, which stays.
+    assert second["satisfied"] == pytest.approx(3 / 5)
+    assert (second["lower_held"], second["upper_held"]) == pytest.approx((3 / 4, 2 / 3))
     assert second["violation"] == pytest.approx((1 / 5 + 3 / 1) / 7)  # the bound of 0 in voxels
-    assert second["stability"] == pytest.approx(2 / 4)
+    assert second["stability"] == pytest.approx(1 / 2)
     third = epoch(metric, masks([4, 3], [4, 20], [10, 9]), order=[1, 0, 2])
-    assert third["satisfied"] == pytest.approx(5 / 7) and third["stability"] == 1
+    assert third["satisfied"] == pytest.approx(3 / 5) and third["stability"] == 1
+
+
+def test_an_empty_mask_satisfies_no_size() -> None:
+    """It is below every upper bound: half of the sides, and none of the constraints."""
+    metric = ConstraintSatisfaction(Size(classes=[1]))
+    metric(masks([0], [0], [0]), torch.tensor([[[[5.0, 10.0]]], [[[1.0, 3.0]]], [[[0.0, 0.0]]]]), index=INDEX)
+    found = metric.aggregate()
+    assert found["satisfied"] == pytest.approx(1 / 3)  # the slice where nothing is
+    assert (found["lower_held"], found["upper_held"]) == pytest.approx((1 / 3, 1))
 
 
 def test_samples_shown_twice_count_once() -> None:
@@ -83,26 +94,28 @@ def test_groups_are_pooled_over_batches(order: list[int]) -> None:
         for n in order:
             metric(mask[n : n + 1], bounds[n : n + 1], index=torch.tensor([n]), group=[names[n]])
         results.append(metric.aggregate())
-    assert results[0]["satisfied"] == 3 / 4 and results[1]["satisfied"] == 2 / 4
+    assert results[0]["satisfied"] == 1 / 2 and results[1]["satisfied"] == 0
+    assert results[0]["upper_held"] == 1 / 2 and results[1]["lower_held"] == 1
     assert results[0]["violation"] == pytest.approx(1 / 16 / 4)
     assert results[1]["violation"] == pytest.approx((3 / 16 + 1 / 11) / 4)
-    assert results[1]["stability"] == pytest.approx(2 / 3)
+    assert results[1]["stability"] == 0
 
 
 def test_values_of_the_loop_in_images_of_several_shapes() -> None:
     metric = ConstraintSatisfaction(Centroid(classes=[1]))
-    held, violation, sides = 0, 0.0, 0
+    held, violation, sides = [], 0.0, 0
     for index, shape in enumerate([(6, 9), (12, 5), (7, 7)]):
         mask = (torch.rand(1, 2, *shape) > 0.6).float()
         bounds = torch.tensor([[[[3.0, 4.0], [-INF, 3.5]]]])
         metric(mask, bounds, index=torch.tensor([index]))
         z = loops.sides(loops.values(loops.centroid, mask, [1]), bounds, lambda z: max(z, 1e-30))
+        held += [all(side <= 1e-30 for side in pair) for pair in z.reshape(-1, 2).tolist()]  # an infinite bound holds
         for bound, side in zip(bounds.flatten().tolist(), z.flatten().tolist()):
             if math.isfinite(bound):
-                sides, held, violation = sides + 1, held + (side == 1e-30), violation + side / max(abs(bound), 1)
-    assert 0 < held < sides
+                sides, violation = sides + 1, violation + side / max(abs(bound), 1)
+    assert 0 < sum(held) < len(held) == 6
     result = metric.aggregate()
-    assert result["satisfied"] == pytest.approx(held / sides)
+    assert result["satisfied"] == pytest.approx(sum(held) / 6)
     assert result["violation"] == pytest.approx(violation / sides, rel=1e-4)
 
 
@@ -135,13 +148,14 @@ def test_nothing_constrained_is_nan() -> None:
     assert all(math.isnan(value) for value in metric.aggregate().values())
 
 
-def test_stability_needs_a_side_that_was_active_and_satisfied() -> None:
+def test_stability_needs_a_constraint_that_was_active_and_satisfied() -> None:
     metric = ConstraintSatisfaction(Size(classes=[1, 2]))
-    mask = masks([3, 50], [3, 50], [3, 50])
-    assert epoch(metric, mask)["satisfied"] == pytest.approx(2 / 7)  # V1 <= 10 and 0 <= V2 of the first
+    mask = masks([6, 50], [6, 50], [6, 50])
+    assert epoch(metric, mask)["satisfied"] == pytest.approx(2 / 5)  # 5 <= V1 <= 10 of the first, 4 <= V1 of the second
     metric.reset()
-    metric(mask[:1], torch.tensor([[[[-INF, 10.0]], [[-INF, 0.0]]]]), index=INDEX[:1])  # 0 <= V2 counts no longer
-    assert metric.aggregate()["stability"] == 1
+    metric(mask[:1], torch.tensor([[[[-INF, INF]], [[-INF, 60.0]]]]), index=INDEX[:1])  # V1 counts no longer
+    found = metric.aggregate()
+    assert found["satisfied"] == 1 and math.isnan(found["stability"])
     metric.reset()
     metric(mask[:1], BOUNDS[:1], index=torch.tensor([77]))  # a sample never seen before
     assert math.isnan(metric.aggregate()["stability"])

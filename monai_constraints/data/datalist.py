@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_constraints.data.loading import case_name
 from monai_constraints.files import replacing
+from monai_constraints.keys import IMAGE
 
 __all__ = ["all_cases", "cases_of", "choose_cases", "find_images", "log_cases", "read_datalist", "write_datalist"]
 
@@ -159,13 +161,14 @@ def find_images(
     root = Path(root).expanduser().absolute()
     if root.is_file():
         return [{"image": str(root), "case": _stem(root)}]
-    out = Path(leave_out).absolute() if leave_out else None
+    # By their real names, as either may be given through a link.
+    out = Path(leave_out).expanduser().resolve() if leave_out else None
     found = [
         path
         for path in sorted(root.rglob("*"))
         if path.name.endswith(IMAGES)
         and not _stem(path).endswith(tuple(not_images))
-        and not (out is not None and out != root and path.is_relative_to(out))
+        and not (out is not None and out != root.resolve() and path.resolve().is_relative_to(out))
     ]
     if not found:
         raise FileNotFoundError(
@@ -176,9 +179,26 @@ def find_images(
 
 
 def log_cases(items: Sequence[dict[str, Any]], what: str) -> None:
-    """Say which cases an evaluation or an inference is about to read, all of them by name."""
-    names = [str(item.get("case", item.get("image"))) for item in items]
-    logger.info("%s of %d cases: %s", what, len(names), ", ".join(names))
+    """Say which cases an evaluation or an inference is about to read, all of them by name.
+
+    Raises:
+        ValueError: two cases of one name, whose masks would be one file.
+    """
+    seen: dict[str, str] = {}
+    for item in items:
+        name = case_name(item)
+        if name in seen:
+            raise ValueError(
+                f"log_cases: {seen[name]} and {_shown(item)} are both the case {name!r}, so their masks would be one "
+                "file; give each a case of its own in a datalist, or leave one out"
+            )
+        seen[name] = _shown(item)
+    logger.info("%s of %d cases: %s", what, len(seen), ", ".join(seen))
+
+
+def _shown(item: dict[str, Any]) -> str:
+    image = item.get(IMAGE)
+    return str(image) if isinstance(image, (str, os.PathLike, list)) else "an image in memory"
 
 
 def _stem(path: Path) -> str:

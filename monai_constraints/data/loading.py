@@ -178,6 +178,11 @@ def _read(path: str | os.PathLike[str], where: str) -> tuple[np.ndarray, dict[st
     if not os.path.isfile(path):
         raise CaseError([f"{where}: no such file; restore it, or correct the datalist"])
     try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:  # of which nibabel would say that the file is damaged
+        raise CaseError([f"{where}: cannot be read ({error.strerror}); change its permissions"]) from error
+    try:
         if str(path).endswith(SUFFIXES):
             data, affine = read_metaimage(path)
             spacing = [float(x) for x in np.linalg.norm(affine[:3, :3], axis=0)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .autocast_inferer import AutocastInferer, fast_bfloat16
+from .check_configuration import check_configuration
 from .dihedral_inferer import DihedralInferer
 from .end_processes import end_processes
 from .prepare_targets import PrepareTargets
+from .run_folder import take_folder
 from .run_record import TrainedRun, record_run
 from .start import start
 
@@ -14,8 +16,10 @@ __all__ = [
     "DihedralInferer",
     "PrepareTargets",
     "TrainedRun",
+    "check_configuration",
     "end_processes",
     "fast_bfloat16",
     "record_run",
     "start",
+    "take_folder",
 ]

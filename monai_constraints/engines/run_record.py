@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 from torch import nn
 
+from monai_constraints.engines.configuration import CONFIG, plain_values, recorded, running_parser
+from monai_constraints.engines.run_folder import begin_anew
 from monai_constraints.files import replacing
 from monai_constraints.networks import load_trained
 
 __all__ = ["TrainedRun", "record_run"]
 
-CONFIG, MODEL = "config.yaml", "model.pt"
-# Whether there is a GPU decides on sizes: another machine must not decide again.
-GPU = "gpu"
-PATHS = ("bundle_root", "dataset_dir", "datalist_file", "output_dir", "initial_weights")
+MODEL = "model.pt"
 
 
 def record_run(folder: str | os.PathLike[str]) -> None:
@@ -41,17 +39,9 @@ def record_run(folder: str | os.PathLike[str]) -> None:
     """
     if idist.get_rank() != 0:
         return
-    parser = _parser()
-    config = copy.deepcopy({key: value for key, value in parser.get().items() if key != "_meta_"})
-    for key, value in config.items():
-        if isinstance(value, str) and value.startswith("$") and (key == GPU or f"@{GPU}" in value):
-            found = parser.get_parsed_content(key)
-            config[key] = found if _is_plain(found) else value
-    for key in PATHS:
-        if config.get(key):
-            config[key] = os.path.abspath(parser.get_parsed_content(key))
+    config = recorded(running_parser(), folder)
     folder, bundle = Path(folder).absolute(), Path(config["bundle_root"]) / "configs"
-    config["output_dir"] = str(folder)
+    begin_anew(folder)
     files = {CONFIG: config}
     if (bundle / "evaluate.yaml").is_file():
         evaluation = ConfigParser(copy.deepcopy(config))
@@ -67,7 +57,7 @@ def record_run(folder: str | os.PathLike[str]) -> None:
                 shutil.copyfile(bundle / name, temporary)
     for name, content in files.items():
         with replacing(folder / name) as temporary:
-            temporary.write_text(yaml.safe_dump(_plain(content), sort_keys=False, width=120), encoding="utf-8")
+            temporary.write_text(yaml.safe_dump(plain_values(content), sort_keys=False, width=120), encoding="utf-8")
 
 
 class TrainedRun:
@@ -99,29 +89,3 @@ class TrainedRun:
         """The network with the weights of the run, or of another file of the same network; a list is an ensemble."""
         trained = load_trained(self["network_def"], path or self.folder / MODEL)
         return trained.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _parser() -> ConfigParser:
-    """The parser that evaluates the expression from which this is called: MONAI passes none to it."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, ConfigParser):
-            return owner
-        frame = frame.f_back  # type: ignore[assignment]
-    raise RuntimeError("record_run: not called from a configuration; use it in a bundle's initialize")
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(one) for one in value)
-    return value is None or isinstance(value, (bool, int, float, str))
-
-
-def _plain(value: Any) -> Any:
-    """The same of what YAML can hold; an option may have been given as an object."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -7,6 +7,7 @@ from monai_constraints.handlers.curves import Curves
 from monai_constraints.handlers.dual_ascent import DualAscent
 from monai_constraints.handlers.epoch_seed import EpochSeed
 from monai_constraints.handlers.examples import Examples
+from monai_constraints.handlers.finite_loss import FiniteLoss
 from monai_constraints.handlers.interval_validation import IntervalValidation
 from monai_constraints.handlers.metrics_log import MetricsLog
 from monai_constraints.handlers.model_file import ModelFile
@@ -24,6 +25,7 @@ __all__ = [
     "EpochSeed",
     "Examples",
     "Exponential",
+    "FiniteLoss",
     "IntervalValidation",
     "Linear",
     "MetricsLog",

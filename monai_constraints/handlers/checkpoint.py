@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from monai_constraints.files import remove_stray, replacing
 
@@ -31,11 +33,12 @@ class Resume:
     """Save the training to ``path`` after each epoch; with ``resume``, load it before the first.
 
     The file holds the state of every object in ``save``, of the trainer (epoch, iteration, length of an
-    epoch) and of its AMP scaler. The number of epochs is not in it, so a longer training can be asked for.
-    Loading happens when the run starts, on every rank. Saving happens on rank 0, after all other handlers of
-    the end of an epoch, whatever the order they were attached in: validation, learning rate schedulers and
-    logs have had their turn. Random numbers are not saved; attach ``EpochSeed``. The file is replaced as a
-    whole, so a kill at any time leaves a usable one.
+    epoch) and of its AMP scaler. The number of epochs is not in it, so a longer training can be asked for: a learning
+    rate schedule goes on as the one that it is now, such as over more epochs, at the step that it had come to.
+    The file is read when this is attached, so that a damaged one is refused before anything is written, and loaded when
+    the run starts, on every rank. Saving happens on rank 0, after all other handlers of the end of an epoch, whatever
+    the order they were attached in: validation, learning rate schedulers and logs have had their turn. Random numbers
+    are not saved; attach ``EpochSeed``. The file is replaced as a whole, so a kill at any time leaves a usable one.
 
     Args:
         path: the file.
@@ -43,7 +46,8 @@ class Resume:
         resume: load ``path`` if it exists, else start afresh with a warning.
 
     Raises:
-        ValueError: when the run starts, if the file is damaged, not of this class, or does not fit ``save``.
+        ValueError: from ``attach``, if the file is damaged or not of this class; when the run starts, if it does not
+            fit ``save`` or epochs have another length.
     """
 
     def __init__(self, path: str | Path, *, save: Mapping[str, Stateful], resume: bool = False) -> None:
@@ -58,6 +62,8 @@ class Resume:
 
     def attach(self, engine: Engine) -> None:
         """Follow ``engine``, the trainer; a second time changes nothing."""
+        if self.resume and self.path.is_file():
+            self._read()
         if not engine.has_event_handler(self._start, Events.STARTED):
             engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_STARTED, self._come_last)
@@ -90,9 +96,13 @@ class Resume:
 
     def _load(self, engine: Engine) -> None:
         checkpoint = self._read()
+        fresh = {name: item.state_dict() for name, item in self.save.items() if _is_schedule(item)}
         for name, item in self.save.items():
             try:
-                item.load_state_dict(checkpoint[name])
+                if name in fresh:
+                    _replay(item, fresh[name], checkpoint[name]["last_epoch"])
+                else:
+                    item.load_state_dict(checkpoint[name])
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"Resume: the {name} in {self.path} does not fit this configuration ({error}); "
@@ -105,8 +115,10 @@ class Resume:
         if state.epoch_length is None:
             state.epoch_length = trainer["epoch_length"]
         elif state.epoch_length != trainer["epoch_length"]:
-            message = "Resume: an epoch has %s iterations now and had %s when %s was written."
-            logger.warning(message, state.epoch_length, trainer["epoch_length"], self.path)
+            raise ValueError(
+                f"Resume: an epoch has {state.epoch_length} iterations now and had {trainer['epoch_length']} when "
+                f"{self.path} was written; resume with the same cases, batch size and number of processes"
+            )
         state.epoch = trainer["epoch"]
         state.iteration = state.epoch * state.epoch_length
         logger.info("Resume: goes on after epoch %d of %s from %s.", state.epoch, state.max_epochs, self.path)
@@ -129,3 +141,19 @@ class Resume:
                 "resume with the configuration that wrote it, or remove it."
             )
         return checkpoint
+
+
+def _is_schedule(item: Any) -> bool:
+    """A learning rate that is a function of the step alone."""
+    return isinstance(item, LRScheduler) and not isinstance(item, ReduceLROnPlateau)
+
+
+def _replay(scheduler: Any, fresh: Mapping[str, Any], steps: int) -> None:
+    """Bring the schedule to this step from its start: what was saved are also the old one's settings, as its period."""
+    for group, rate in zip(scheduler.optimizer.param_groups, fresh["_last_lr"]):
+        group["lr"] = rate
+    with warnings.catch_warnings():
+        # That the optimiser has made no step yet is not so: those were before.
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        for _ in range(steps - scheduler.last_epoch):
+            scheduler.step()

@@ -18,8 +18,9 @@ __all__ = ["Satisfaction"]
 class Satisfaction:
     """Put a constraint's satisfaction, violation and stability among an evaluator's metrics.
 
-    They are named `<name>_satisfied`, `<name>_violation` and `<name>_stability`. The evaluator must decollate; its
-    output has `pred`, one-hot (C, *S), its batch `<name>_bounds`, `index`, and `case` for constraints on volumes.
+    They are named `<name>_satisfied`, `<name>_lower_held` and `<name>_upper_held` (its sides), `<name>_violation` and
+    `<name>_stability`. The evaluator must decollate; its output has `pred`, one-hot (C, *S), its batch
+    `<name>_bounds`, `index`, and `case` for constraints on volumes.
 
     Args:
         metric: what measures.

@@ -14,15 +14,20 @@ from ..constraints import GroupPooling, Groups, Patch, Pooling, PoolingName, Sta
 
 __all__ = ["ConstraintSatisfaction"]
 
+QUANTITIES = ("satisfied", "lower_held", "upper_held", "violation", "stability")
+
 
 class ConstraintSatisfaction(Cumulative):
     r"""Share of constraints satisfied, mean relative violation, and stability, of hard masks over an epoch.
 
-        satisfied  = mean over active sides of [z <= 0],  z = (a - f, f - b)
-        violation  = mean over active sides of max(0, z) / max(|bound|, 1)
-        stability  = share of the sides satisfied at the previous `aggregate` that are satisfied at this one
+        satisfied        = mean over constraints of [a <= f <= b]
+        lower_held       = mean over finite a of [a <= f], and upper_held over finite b of [f <= b]
+        violation        = mean over active sides of max(0, z) / max(|bound|, 1),  z = (a - f, f - b)
+        stability        = share of the constraints satisfied at the previous `aggregate` that are satisfied at this one
 
-    (thesis 3.4.1). A side with an infinite bound is not counted. The relative violation of a bound of 0 is in units.
+    (thesis 3.4.1). A constraint is one value of the statistic of one class, and counts where a or b is finite. It is
+    satisfied on both sides or not at all: an empty mask, below every upper bound, satisfies no size. The sides tell
+    whether masks are too small or too large. The relative violation of a bound of 0 is in units.
 
     Args:
         statistic: f, the same object as in the loss.
@@ -70,13 +75,13 @@ class ConstraintSatisfaction(Cumulative):
         self.extend(keys.to(sums.device), sums, bounds.to(sums.device, torch.float32), centres)
 
     def aggregate(self) -> dict[str, float]:  # type: ignore[override]
-        """{"satisfied", "violation", "stability"} since the last reset; NaN where nothing was constrained.
+        """{quantity: value} of all five since the last reset; NaN where nothing was constrained.
 
         Stability needs two epochs; it is NaN after the first.
         """
         self._sync()
         if self._synced_tensors is None or self._synced_tensors[0] is None:
-            return {"satisfied": float("nan"), "violation": float("nan"), "stability": float("nan")}
+            return dict.fromkeys(QUANTITIES, float("nan"))
         keys, sums, bounds, centres = (torch.as_tensor(t).cpu() for t in self._synced_tensors)
         _, once = np.unique(np.delete(keys.numpy(), 1, axis=1), axis=0, return_index=True)
         keys, sums, bounds, centres = keys[once], sums[once], bounds[once], centres[once]
@@ -88,15 +93,13 @@ class ConstraintSatisfaction(Cumulative):
         names = list(dict.fromkeys(codes))
         centres = centres[[codes.index(name) for name in names]]
         z = residuals(torch.stack([self.statistic.value(s, c) for s, c in zip(sums, centres)]), bounds)
-        now = torch.where(active(bounds), z.relu() / bounds.abs().clamp_min(1), torch.nan).flatten(1)
+        now = torch.where(active(bounds), z.relu() / bounds.abs().clamp_min(1), torch.nan).flatten(1, 2)
         then = torch.stack([self._previous.get(name, torch.full_like(now[0], torch.nan)) for name in names])
         self._previous = dict(zip(names, now))
-        counted, held = ~now.isnan(), (then == 0) & ~now.isnan()
-        return {
-            "satisfied": _share(now == 0, counted),
-            "violation": float(now[counted].mean()),
-            "stability": _share(now == 0, held),
-        }
+        (holds, counted), (held, before) = _both_sides(now), _both_sides(then)
+        below, above = (_share(now[..., side] == 0, ~now[..., side].isnan()) for side in (0, 1))
+        violation, stability = float(now[~now.isnan()].mean()), _share(holds, counted & held & before)
+        return dict(zip(QUANTITIES, (_share(holds, counted), below, above, violation, stability)))
 
     def state_dict(self) -> dict[str, Any]:
         """What stability remembers of the previous epoch, for a checkpoint."""
@@ -104,6 +107,12 @@ class ConstraintSatisfaction(Cumulative):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._previous = dict(state["previous"])
+
+
+def _both_sides(sides: Tensor) -> tuple[Tensor, Tensor]:
+    """Where relative violations (..., 2) are 0 on every active side, and where a side is active."""
+    active_sides = ~sides.isnan()
+    return ((sides == 0) | ~active_sides).all(-1), active_sides.any(-1)
 
 
 def _share(good: Tensor, among: Tensor) -> float:

@@ -68,7 +68,13 @@ def read_spacing(image: Path, *, caller: str) -> list[float]:
     Raises:
         ValueError: the header has no three positive sizes.
     """
-    file: Any = nib.load(image)
+    try:
+        file: Any = nib.load(image)
+    except Exception as error:  # nibabel, gzip and zlib raise many types
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise ValueError(
+            f"{caller}: {image} is truncated or not NIfTI ({reason}); copy or download the file again"
+        ) from error
     spacing = [float(size) for size in file.header.get_zooms()[:3]]
     if len(spacing) != 3 or min(spacing) <= 0:
         raise ValueError(f"{caller}: {image} has voxel sizes {spacing}, expected three in mm; unpack it again")

@@ -34,7 +34,8 @@ class SaveMaskd(SaveImaged):
         ending: of the name; a MetaImage gets a NIfTI mask too.
 
     Raises:
-        ValueError: a mask whose shape is not that of its image's file, or two masks of one name in a run.
+        ValueError: a mask whose shape is not that of its image's file, two masks of one name in a run, or a link in
+            `output_dir` that leads out of it.
     """
 
     def __init__(self, keys: KeysCollection, *, output_dir: str | os.PathLike[str], ending: str = "_pred") -> None:
@@ -58,6 +59,8 @@ class SaveMaskd(SaveImaged):
             raise ValueError(f"SaveMaskd: the mask of {case!r} is {array.shape}, its file {shape}; use Invertd before")
         affine = np.asarray(mask.meta.get("original_affine", mask.affine), dtype=float)
         path = self.folder / f"{name}.nii.gz"
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(f"SaveMaskd: a link leads {path} out of {self.folder}; choose another output folder")
         image = nib.Nifti1Image(array.reshape(shape), affine)
         with replacing(path) as temporary:
             temporary.write_bytes(_packed(image))
