@@ -7,9 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from monai_constraints.data.datasets.prepare import (
-    Datalist, checked_root, common_spacing, is_below, no_cases, prepare_command,
-)  # fmt: skip
+from monai_constraints.data.datasets.prepare import (  # fmt: skip
+    Datalist,
+    checked_root,
+    common_spacing,
+    is_below,
+    no_cases,
+    prepare_command,
+)
 
 __all__ = ["isles_datalist", "isles_images"]
 

@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from monai_constraints.data.datasets.prepare import (
-    Datalist, checked_root, common_spacing, find_volume, is_below, no_cases, prepare_command,
-)  # fmt: skip
+from monai_constraints.data.datasets.prepare import (  # fmt: skip
+    Datalist,
+    checked_root,
+    common_spacing,
+    find_volume,
+    is_below,
+    no_cases,
+    prepare_command,
+)
 
 __all__ = ["wmh_datalist", "wmh_images"]
 

@@ -15,7 +15,8 @@ class ToGridd(Compose):
     """Crops or pads the planes of volumes to `padded_size`, and resamples them to `spatial_size`; slices stay.
 
     Images by area, everything else by the nearest voxel. Padding is the image's 0, so scale intensities to [0, 1]
-    before; background in labels, and not annotated (255) in scribbles. `Invertd` brings predictions back to the file's grid.
+    before; it is background in labels, and not annotated (255) in scribbles. `Invertd` brings predictions back to the
+    file's grid.
 
     Args:
         keys: volumes (C, X, Y, Z), or what there is of them.
