@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from bundle_data import TINY, configs, make_acdc
 from monai.bundle import ConfigParser
 
+from bundles import Runs, configs, settings
 from monai_constraints.constraints import Common, Individual, Size, Tag
 from monai_constraints.losses import PartialCrossEntropy
 from monai_constraints.transforms import AbsentAnnotatedd, ConstraintBoundsd, PointLabeld
@@ -51,15 +49,13 @@ def test_one_present_class_is_enough_to_stay() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:parsing config_file")
-def test_it_goes_with_hybrid_training(tmp_path: Path) -> None:
+def test_it_goes_with_hybrid_training(runs: Runs) -> None:
     """One volume has its label; of the others the empty slices are background, all pixels weighing alike."""
-    files = configs("acdc_lv", "train", "rows/tags", "rows/absent", "rows/hybrid")
-    parser = ConfigParser(ConfigParser.load_config_files(files))
-    options = {"dataset_dir": str(make_acdc(tmp_path)), "count_by": "case", "progress": False, **TINY["acdc_lv"]}
-    for key, value in options.items():
+    parser = ConfigParser(ConfigParser.load_config_files(configs("acdc_lv", "train", "rows/tags", "rows/hybrid")))
+    for key, value in settings("acdc_lv", "hybrid", dataset_dir=str(runs.data("acdc_lv"))).items():
         parser[key] = value
     assert parser.get_parsed_content("loss").terms["ce"].loss.reduction == "voxel"
-    (full,) = parser.get_parsed_content("full_annotation").cases
+    (full,) = parser.get_parsed_content("full_cases")
     counts = {"full": 0, "empty": 0, "marked": 0}
     for sample in parser.get_parsed_content("train#dataset"):
         weak, bounds = sample["weak"], sample["size_bounds"].flatten().tolist()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import monai.bundle
 import pytest
 import torch
 from bundle_data import BUNDLES
 from monai.bundle import ConfigParser
 
 from bundles import NAMES, TABLE, Runs, run, settings
+from monai_constraints.engines import TrainedRun
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
@@ -44,3 +47,15 @@ def test_driven_as_by_monai_label(name: str, runs: Runs, tmp_path: Path) -> None
     image = parser.get_parsed_content("preprocessing")({"image": given[0]["image"]})["image"]
     logits = parser.get_parsed_content("inferer")(image[None], network.eval())
     assert logits.shape[2:] == image.shape[1:]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_export(name: str, runs: Runs, tmp_path: Path) -> None:
+    """TorchScript of the trained network."""
+    out, exported = runs.trained(name), tmp_path / "model.ts"
+    given: Any = {"config_file": str(out / "inference.yaml"), "meta_file": str(out / "metadata.json")}
+    monai.bundle.ckpt_export("network_def", exported, ckpt_file=str(out / "model.pt"), **given)
+    network = TrainedRun(out).network("cpu").eval()
+    channels = TrainedRun(out)["image_channels"]
+    image = torch.rand(2, channels, 32, 64)
+    torch.testing.assert_close(torch.jit.load(exported).eval()(image), network(image))

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from bundle_data import configs, make_acdc, run, settings
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from bundles import Runs, configs, settings, train, with_needs
 from monai_constraints.engines import AutocastInferer
 from monai_constraints.losses import ConsistencyLoss, Term, WeightedSum
 
@@ -110,17 +110,17 @@ def test_bad_shapes(input: tuple[int, ...], image: tuple[int, ...]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:No hash value provided")
-def test_a_row_repeats_its_draws_and_saves_no_second_network(tmp_path: Path) -> None:
-    data = make_acdc(tmp_path / "data")
+def test_a_row_repeats_its_draws_and_saves_no_second_network(runs: Runs, tmp_path: Path) -> None:
+    rows = [*with_needs("acdc_lv", "common"), "hybrid", "consistency"]
     saved = []
     for name in ("a", "b"):
-        options = {"dataset_dir": str(data), "output_dir": str(tmp_path / name)}
-        run("acdc_lv", "train", "rows/common", "rows/hybrid", "rows/consistency", **options)
+        train("acdc_lv", runs.data("acdc_lv"), tmp_path / name, *rows)
         saved.append(torch.load(tmp_path / name / "checkpoint.pt", weights_only=False))
     first, second = (state["network"] for state in saved)
     assert all(torch.equal(first[key], second[key]) for key in first) and not saved[0]["loss"]
-    files = configs("acdc_lv", "train", "rows/common", "rows/hybrid", "rows/consistency")
-    workflow = ConfigWorkflow(files, logging_file=False, **settings("acdc_lv", **options))
+    files = configs("acdc_lv", "train", *(f"rows/{row}" for row in rows))
+    options = settings("acdc_lv", *rows, dataset_dir=str(runs.data("acdc_lv")), output_dir=str(tmp_path / "b"))
+    workflow = ConfigWorkflow(files, logging_file=False, **options)
     workflow.initialize()
     loss = workflow.parser.get_parsed_content("loss")
     network = workflow.parser.get_parsed_content("network")

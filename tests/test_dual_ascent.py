@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from bundle_data import run
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from bundles import train
 from monai_constraints.constraints import Centroid, NuPI, Quadratic, Size, StandardLagrangian, residuals
 from monai_constraints.engines import PrepareTargets
 from monai_constraints.handlers import DualAscent, MetricsLog, Resume
@@ -167,11 +167,14 @@ def test_multipliers_are_logged_and_drawn(tmp_path: Path) -> None:
 
 
 def test_the_bundle_saves_and_resumes_multipliers(tmp_path: Path) -> None:
-    options = {"max_epochs": 3, "train_count": 5, "validation_count": 3}
-    run("two_circles", "train", "rows/nupi", output_dir=str(tmp_path / "whole"), **options)
-    given = {"output_dir": str(tmp_path / "parts"), "lr_scheduler#T_max": 3}
-    run("two_circles", "train", "rows/nupi", **given, **options | {"max_epochs": 2})
-    run("two_circles", "train", "rows/nupi", **given, **options, resume=True)
+    penalty = {"_target_": "monai_constraints.constraints.NuPI", "samples": 5, "learning_rate": 0.01, "kappa": 1.0}
+    options: Any = {
+        "train_count": 5, "validation_count": 3, "lr_scheduler#T_max": 3, "loss#terms#size#loss#penalty": penalty,
+        "loss#terms#centroid#loss#penalty": {**penalty, "values": 2, "learning_rate": 0.1},
+    }  # fmt: skip
+    train("two_circles", None, tmp_path / "whole", "multipliers", max_epochs=3, **options)
+    train("two_circles", None, tmp_path / "parts", "multipliers", max_epochs=2, **options)
+    train("two_circles", None, tmp_path / "parts", "multipliers", max_epochs=3, resume=True, **options)
     whole, parts = (torch.load(tmp_path / name / "checkpoint.pt")["loss"] for name in ("whole", "parts"))
     assert {key.rsplit(".", 1)[1] for key in whole} == {"multipliers", "smoothed", "started"}
     for key, value in whole.items():

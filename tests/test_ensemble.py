@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from bundle_data import NAMES, configs, load, make_acdc, read_csv, run, settings
+import yaml
+from bundle_data import load, read_csv
 from monai.bundle import ConfigParser
 from torch import nn
 
+from bundles import NAMES, Runs, configs, run, settings
 from monai_constraints.networks import Ensemble, load_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
@@ -58,7 +61,6 @@ def test_load_trained(tmp_path: Path) -> None:
         ("validate#evaluator#network", ("train", "evaluate")),
         # in either order: a network of several processes must not take the place of the trained one
         ("validate#evaluator#network", ("train", "evaluate", "multi_gpu_train")),
-        ("network", ("inference",)),
     ],
 )
 def test_every_bundle_takes_a_list_of_files(bundle: str, key: str, names: tuple[str, ...], tmp_path: Path) -> None:
@@ -79,24 +81,23 @@ def test_every_bundle_takes_a_list_of_files(bundle: str, key: str, names: tuple[
     assert "pass one file or more as --ckpt_path" in str(caught.value.__cause__)
 
 
-def test_two_of_three_networks_decide(tmp_path: Path) -> None:
+def test_two_of_three_networks_decide(runs: Runs, tmp_path: Path) -> None:
     """Networks that find what is bright, and one that finds nothing: evaluation and inference agree."""
-    data = make_acdc(tmp_path / "acdc")
     files = {"bright": ([0.0, 20.0], [0.0, -16.0]), "nothing": ([0.0, 0.0], [40.0, 0.0])}
     for name, (kernel, bias) in files.items():
         weights = {"weight": torch.tensor(kernel).reshape(2, 1, 1, 1), "bias": torch.tensor(bias)}
         torch.save(weights, tmp_path / f"{name}.pt")
     network = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
+    run_dir = runs.trained("acdc_lv")
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    given: dict[str, Any] = {"network_def": network, "padded_size": [44, 44], "spatial_size": [44, 44]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, **given}))
     sizes, dice = {}, {}
     for votes in (["bright", "bright", "nothing"], ["bright", "nothing"]):
-        out = tmp_path / str(len(votes))
-        given = {
-            "dataset_dir": str(data), "output_dir": str(out), "network_def": network, "padded_size": [44, 44],
-            "spatial_size": [44, 44], "ckpt_path": [str(tmp_path / f"{vote}.pt") for vote in votes],
-        }  # fmt: skip
-        run("acdc_lv", "inference", **given)
+        out, models = tmp_path / str(len(votes)), [str(tmp_path / f"{vote}.pt") for vote in votes]
+        run(run_dir / "inference.yaml", run_dir=str(tmp_path), ckpt_path=models, output_dir=str(out / "masks"))
         sizes[len(votes)] = [np.asarray(load(path).dataobj).sum() for path in sorted(out.rglob("*_pred.nii.gz"))]
-        run("acdc_lv", "train", "evaluate", **given)
-        dice[len(votes)] = [float(row["dice"]) for row in read_csv(out / "evaluation" / "patients.csv")]
+        run(run_dir / "evaluate.yaml", **given, ckpt_path=models, evaluation_dir=str(out))
+        dice[len(votes)] = [float(row["dice"]) for row in read_csv(out / "patients.csv")]
     assert min(sizes[3]) > 0 and max(sizes[2]) == 0
     assert min(dice[3]) > 0.95 and max(dice[2]) == 0

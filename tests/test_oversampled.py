@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_data import PATIENTS, configs, make_acdc, settings
-from monai.bundle import ConfigParser
 from monai.data import Dataset
 
 from monai_constraints.data import Oversampled
@@ -41,14 +38,3 @@ def test_refuses(arguments: Any, message: str) -> None:
     given: Any = {"groups": GROUPS, "chosen": ["a"], "share": 0.5, **arguments}
     with pytest.raises(ValueError, match=message):
         Oversampled(Dataset(list(range(50))), **given)
-
-
-@pytest.mark.filterwarnings("ignore:parsing config_file")
-def test_hybrid_row_shows_full_cases_more_often(tmp_path: Path) -> None:
-    parser = ConfigParser(ConfigParser.load_config_files(configs("acdc_lv", "train", "rows/common", "rows/hybrid")))
-    parser.update(settings("acdc_lv", dataset_dir=str(make_acdc(tmp_path)), full_share=0.7))
-    (full,) = parser.get_parsed_content("full_annotation#cases")
-    seen = Counter(case for batch in parser.get_parsed_content("train#dataloader") for case in batch["case"])
-    others = {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items() if n < 13}
-    depth = others.pop(full)
-    assert seen == {**others, full: depth * round(0.7 / 0.3 * sum(others.values()) / depth)} and seen[full] > depth

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundle_data import BUNDLES, TINY, make_acdc, read_csv
+from bundle_data import BUNDLES, make_acdc, read_csv
 from test_tables import PICTURES, contents, write
 
+from bundles import TABLE
 from monai_constraints.engines import fast_bfloat16
 from reproduce import table as command
 from reproduce.runner import locked
@@ -70,7 +71,9 @@ def test_a_table_is_killed_and_resumed_and_shows_a_row_that_failed(
     acdc, log = make_acdc(tmp_path / "acdc"), tmp_path / "log"
     out = tmp_path / f"out{os.getpid()}"
     data = contents(
-        protocols={"mini": {"note": "Miniature.", "seeds": [0], "options": {**TINY["acdc_lv"], "max_epochs": EPOCHS}}},
+        protocols={
+            "mini": {"note": "Miniature.", "seeds": [0], "options": {**TABLE["acdc_lv"].tiny, "max_epochs": EPOCHS}},
+        },
         rows=[
             {"name": "individual", "label": "Individual", "published": {"dice_2d": 0.8708}},
             {"name": "broken", "options": {"size_rule#relative": -1}},

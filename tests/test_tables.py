@@ -97,7 +97,7 @@ def write(path: Path, data: Any) -> Path:
 
 BAD: list[tuple[Any, type[Exception], str]] = [
     ("title: [", ValueError, "is not YAML"),
-    ("title: a\ntitle: b\n", ValueError, "title"),
+    ("title: a\ntitle: b\n", ValueError, "Duplicate key: 'title'"),
     ("just text", ValueError, "is not of type 'object'; it takes title, source"),
     ({**contents(), "rows": [*contents()["rows"], {"name": "tags"}]}, ValueError, "a name twice"),
     (contents(colour="red"), ValueError, "'colour' was unexpected.; it takes title, source"),
@@ -135,7 +135,7 @@ def test_the_command_is_what_a_user_types(tmp_path: Path, monkeypatch: pytest.Mo
     assert [run.name for run in plan] == ["tags seed 0", "full seed 0", "tags seed 1", "full seed 1"]
     assert plan[1].command == (
         "python -m monai.bundle run --config_file "
-        "\"['bundles/acdc_lv/configs/train.json','bundles/acdc_lv/configs/rows/full.json']\" "
+        "\"['bundles/acdc_lv/configs/train.yaml','bundles/acdc_lv/configs/rows/full.yaml']\" "
         '--bundle_root bundles/acdc_lv --max_epochs 3 --batch_size 2 --dataset_dir "/data/my acdc" '
         "--output_dir out/runs/full/seed0 --seed 0 --progress False"
     )
@@ -161,6 +161,18 @@ def test_configurations_may_be_yaml_and_rows_may_carry_options(tmp_path: Path) -
     configs = [run.config for run in make_plan(table, table.protocols["p"], tmp_path)]
     assert [config["alpha"] for config in configs] == [2, 3, "0.5"]
     assert [config["weight"] for config in configs] == [weights, {**weights, "value": 0.01}, other]
+
+
+def test_rows_share_options_and_may_add_a_part(tmp_path: Path) -> None:
+    text = yaml.safe_dump(contents(rows=[])).replace("rows: []", """rows:
+- {name: full, options: &one {batch_size: 3}}
+- {name: crf, options: {<<: *one, loss#terms#crf: {_target_: Identity}}}
+- {name: wrong, options: {loss#terms#crf: 3}}""")
+    table = read_table(write(tmp_path / "t.yaml", text))
+    _, run = make_plan(table, table.protocols["p"], tmp_path, rows=["full", "crf"], seeds=[0])
+    assert run.config["batch_size"] == 3 and run.config["loss"]["terms"]["crf"] == {"_target_": "Identity"}
+    with pytest.raises(ValueError, match="no option 'loss#terms#crf'"):
+        make_plan(table, table.protocols["p"], tmp_path, rows=["wrong"])
 
 
 def test_wrong_options_and_rows_are_refused(tmp_path: Path) -> None:

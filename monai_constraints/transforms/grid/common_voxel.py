@@ -57,14 +57,10 @@ class CommonVoxeld(MapTransform, InvertibleTransform):
                     " expected one grid"
                 )
             old = sample[key]
-            values = torch.as_tensor(old).as_subclass(torch.Tensor)
-            meta = {k: v for k, v in getattr(old, "meta", {}).items() if k != "affine"}
-            sample[key] = MetaTensor(
-                values,
-                affine=affine.clone(),
-                meta=meta,
-                applied_operations=list(getattr(old, "applied_operations", [])),
-            )  # fmt: skip
+            values, meta = torch.as_tensor(old).as_subclass(torch.Tensor), dict(getattr(old, "meta", {}))
+            meta.pop("affine", None)
+            done = list(getattr(old, "applied_operations", []))
+            sample[key] = MetaTensor(values, affine=affine.clone(), meta=meta, applied_operations=done)
         sample = dict[Hashable, Any](self.spacing(sample))
         if sample.get(SPACING) is not None and any(key != self.reference for key in self.key_iterator(sample)):
             sample[SPACING] = [self.mm, self.mm, *sample[SPACING][2:]]
