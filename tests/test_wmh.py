@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 
 from bundles import configs, messages, settings
 from monai_constraints.data.datasets.wmh import wmh_datalist, wmh_images
+from monai_constraints.data.loading import case_name
 
 AFFINE = np.diag([*BRAIN_SPACING, 1.0])
 
@@ -52,6 +53,8 @@ def test_test_subjects_beside_are_left_out(copy: Path) -> None:
     shutil.copytree(copy / "training" / "Utrecht" / "0", copy / "test" / "Utrecht" / "1")
     assert sum(len(items) for items in wmh_datalist(copy).values()) == 7
     assert {item["case"] for item in wmh_images(copy)} >= {"Utrecht_0", "Utrecht_1"}
+    images = [{"image": item["image"]} for item in wmh_images(copy)]
+    assert len({case_name(item) for item in images}) == len(images)  # FLAIR all of them
     left = wmh_images(copy, leave_out=copy / "training")
     assert left and not {item["case"] for item in left} & {item["case"] for item in wmh_images(copy / "training")}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -160,15 +161,19 @@ class LoadCased(MapTransform):
 
 
 def case_name(item: Mapping[Any, Any]) -> str:
-    """The item's `case`, or else the name of the first file that it has, without folder and suffix."""
+    """The item's `case`, or else the name of the first file that it has, without folder and suffix.
+
+    Of several modalities, whose files are often called alike in every case, three folders stand before it.
+    """
     if item.get(CASE) is not None:
         return str(item[CASE])
     for value in item.values():
         path = value[0] if isinstance(value, (list, tuple)) and value else value
         path = path.meta.get("filename_or_obj", "") if isinstance(path, MetaTensor) else path
         if isinstance(path, (str, os.PathLike)) and str(path):
-            name = os.path.basename(path).removesuffix(".gz")
-            return os.path.splitext(name)[0]
+            name = os.path.splitext(os.path.basename(path).removesuffix(".gz"))[0]
+            folders = Path(path).absolute().parent.parts[1:][-3:] if isinstance(value, (list, tuple)) else ()
+            return "_".join([*folders, name])
     return "(not named)"
 
 
