@@ -1,5 +1,4 @@
-"""What is wrong with a configuration by itself: names that nothing reads, arguments that nothing takes, texts for
-numbers."""
+"""Names of a configuration that nothing reads, arguments that nothing takes, and texts where numbers belong."""
 
 from __future__ import annotations
 
