@@ -30,7 +30,7 @@ PICTURES = {"curves.png", "satisfaction.png", "patients.png", "panel.png"}
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_tables_are_short_and_every_row_can_start(path: Path, tmp_path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 100
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 200
     table = read_table(path)
     for protocol in table.protocols.values():
         plan = make_plan(table, protocol, tmp_path)
@@ -43,7 +43,7 @@ def test_tables_are_short_and_every_row_can_start(path: Path, tmp_path: Path) ->
 def test_published_values_are_the_thesiss() -> None:
     found = {path.stem: {row.name: row.published for row in read_table(path).rows} for path in TABLES}
     expected = [0.1497, 0.7707, 0.7924, 0.7924, None, 0.7854, 0.8004, 0.8004, None, 0.79, 0.79, 0.8708, 0.858]
-    expected += [*[None] * 5, 0.8872]
+    expected += [*[None] * 6, 0.8872]
     assert [values.get("dice_2d") for values in found["2_1"].values()] == expected
     expected = [0.8004, 0.5434, 0.8386, None, None, 0.6004, 0.8475, None, 0.7680, 0.8641, None, 0.8872]
     assert [values.get("dice_2d") for values in found["2_2"].values()] == expected
