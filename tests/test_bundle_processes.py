@@ -30,7 +30,7 @@ TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 def command(bundle: str, *names: str, launcher: tuple[str, ...] = (), **options: Any) -> list[str]:
-    given = settings(bundle, **options)
+    given = settings(bundle, **{"device": None, **options})  # torchrun names the devices
     files = ",".join(f"'{file}'" for file in configs(bundle, *names))
     arguments = [text for key, value in given.items() for text in (f"--{key}", str(value))]
     return [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", f"[{files}]", *arguments]

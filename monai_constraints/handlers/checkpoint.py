@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from monai_constraints.files import remove_stray, replacing
+from monai_constraints.handlers.satisfaction import Satisfaction
 
 __all__ = ["Resume", "Stateful"]
 
@@ -60,8 +61,16 @@ class Resume:
         }
         self.resume = resume
 
-    def attach(self, engine: Engine) -> None:
-        """Follow ``engine``, the trainer; a second time changes nothing."""
+    def attach(self, engine: Engine, handlers: Sequence[Any] | None = None) -> None:
+        """Follow ``engine``, the trainer; a second time changes nothing.
+
+        Args:
+            engine: the trainer.
+            handlers: of the evaluator; what those with a state remember of earlier epochs is saved too.
+        """
+        for handler in handlers or ():
+            if isinstance(handler, Satisfaction):
+                self.save[f"{handler.name}_satisfaction"] = handler.metric
         if self.resume and self.path.is_file():
             self._read()
         if not engine.has_event_handler(self._start, Events.STARTED):
