@@ -83,8 +83,7 @@ def kinds() -> Iterator[Kind]:
                  "loss#terms#size#wieght", "loss#terms#size#loss#penalti", "augmentation#transforms#0#rotate",
                  "preprocessing#transform", "checkpoint#paths", "train#trainer#max_epoch", "size#classes"):  # fmt: skip
         yield Kind("names", f"--{path}", "takes no " + path.rpartition("#")[2], {path: 1})
-    words = "unexpected keyword argument 'batchsize'"  # a class that hands on what it does not know
-    yield Kind("names", "--train#dataloader#batchsize", words, {"train#dataloader#batchsize": 1})
+    yield Kind("names", "--train#dataloader#batchsize", "did you mean batch_size", {"train#dataloader#batchsize": 1})
     for path in ("train#handler", "validate#key_metrics", "train#preprocesing"):
         yield Kind("names", f"--{path}", f"nothing reads {path}", {path: []})
     for path in ("trian#dataset#data", "loss#term#ce#weight", "loss#terms#sise#weight", "train#handlers#99#path"):

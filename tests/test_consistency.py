@@ -119,7 +119,7 @@ def test_a_row_repeats_its_draws_and_saves_no_second_network(runs: Runs, tmp_pat
     first, second = (state["network"] for state in saved)
     assert all(torch.equal(first[key], second[key]) for key in first) and not saved[0]["loss"]
     files = configs("acdc_lv", "train", *(f"rows/{row}" for row in rows))
-    options = settings("acdc_lv", *rows, dataset_dir=str(runs.data("acdc_lv")), output_dir=str(tmp_path / "b"))
+    options = settings("acdc_lv", *rows, dataset_dir=str(runs.data("acdc_lv")), output_dir=str(tmp_path / "c"))
     workflow = ConfigWorkflow(files, logging_file=False, **options)
     workflow.initialize()
     loss = workflow.parser.get_parsed_content("loss")

@@ -10,10 +10,12 @@ import pytest
 import torch
 import yaml
 from bundle_data import load, read_csv
+from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from torch import nn
 
 from bundles import NAMES, Runs, configs, run, settings
+from monai_constraints.handlers import TrainedCheckpointLoader
 from monai_constraints.networks import Ensemble, load_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
@@ -70,15 +72,18 @@ def test_every_bundle_takes_a_list_of_files(bundle: str, key: str, names: tuple[
     parser.update({"ckpt_path": [str(tmp_path / "model.pt")] * 2, "device": "cpu"})
     ensemble = parser.get_parsed_content(key)
     assert isinstance(ensemble, Ensemble) and len(ensemble.networks) == 2
-    parser.update({"ckpt_path": [str(tmp_path / "model.pt"), str(tmp_path / "none.pt")]})
-    (check,) = (i for i, line in enumerate(parser["initialize"]) if "check_model" in line)
-    with pytest.raises(Exception) as caught:
-        parser.get_parsed_content(f"initialize#{check}")
-    assert "no trained model at" in str(caught.value.__cause__) and "none.pt" in str(caught.value.__cause__)
-    parser.update({"ckpt_path": []})
-    with pytest.raises(Exception) as caught:
-        parser.get_parsed_content(f"initialize#{check}")
-    assert "pass one file or more as --ckpt_path" in str(caught.value.__cause__)
+    (place,) = (i for i, one in enumerate(parser["validate"]["handlers"]) if "TrainedCheckpointLoader" in str(one))
+    for files, reason in (
+        ([str(tmp_path / "model.pt"), str(tmp_path / "none.pt")], "no trained model at .*none.pt"),
+        ([], "pass one file or more as --ckpt_path"),
+    ):
+        loader = TrainedCheckpointLoader(files)
+        engine: Any = Engine(lambda engine, batch: None)
+        engine.network = ensemble
+        loader.attach(engine)
+        with pytest.raises((FileNotFoundError, ValueError), match=reason):
+            engine.run([0])
+    assert parser["validate"]["handlers"][place]["path"] == "@ckpt_path"
 
 
 def test_two_of_three_networks_decide(runs: Runs, tmp_path: Path) -> None:

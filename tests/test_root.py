@@ -94,5 +94,7 @@ def test_roots_are_satisfied_where_the_sizes_are() -> None:
         metric = ConstraintSatisfaction(statistic)
         metric((p > 0.5).float(), bounds.expand(4, 1, 1, 2), index=torch.arange(4))
         results.append(metric.aggregate())
-    assert 0 < results[0]["satisfied"] == results[1]["satisfied"] < 1
+    for share in ("satisfied", "lower_held", "upper_held"):
+        assert results[0][share] == results[1][share]
+    assert 0 < results[0]["lower_held"] + results[0]["upper_held"] < 2
     assert 0 < results[1]["violation"] < results[0]["violation"]

@@ -153,7 +153,7 @@ def test_the_second_of_two_runs_in_a_folder_is_refused(tmp_path: Path, acdc: Pat
         code, said = outcome(dataset_dir=str(acdc), output_dir=str(tmp_path / "out"), restart=True)
         assert code == 1 and said.startswith(f"take_folder: another process trains in {tmp_path / 'out'}; wait")
         first.send_signal(signal.SIGINT)
-        output, errors = first.communicate(timeout=60)
+        output, errors = first.communicate(timeout=240)
     finally:
         first.kill()
     assert first.returncode == 130
