@@ -31,7 +31,10 @@ class Quadratic(Penalty):
 
 
 class Hinge(Penalty):
-    """psi(z) = max(0, z): the exact penalty, with the same gradient for small and large violations."""
+    """psi(z) = max(0, z): the exact penalty, with the same gradient for small and large violations.
+
+    For teaching and comparison: no bundle uses it.
+    """
 
     def __call__(self, z: Tensor, index: Tensor | None = None) -> Tensor:
         return z.relu()
@@ -111,6 +114,8 @@ class StandardLogBarrier(_Barrier):
 
 def duality_gap_bound(constraints: int, samples: int, t: float) -> float:
     """PN/t: how far a feasible global minimum of the barrier problem is from the constrained one (thesis Prop. 2).
+
+    For teaching and for tests of the barrier; no bundle needs it.
 
     Args:
         constraints: P, active sides of bounds for each sample.
