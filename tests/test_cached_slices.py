@@ -170,3 +170,15 @@ def test_images_of_a_folder(cases: list[dict[str, Any]], tmp_path: Path) -> None
     assert find_images(cases[0]["image"])[0]["case"] == "patient001_frame01"
     with pytest.raises(FileNotFoundError, match="find_images: no"), warnings.catch_warnings():
         find_images(tmp_path)
+
+
+def test_a_label_alone_is_a_scribble_of_every_voxel(
+    cases: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    given = [{k: v for k, v in case.items() if k != "scribble"} for case in cases[:1]] + cases[1:2]
+    reading = LoadCased(keys=["image", "label", "scribble"], classes=4, unknown=4)
+    with caplog.at_level("INFO"):
+        slices = CachedSlices(given, reading, keys=("image", "label", "scribble"))
+    first, last = slices[0], slices[len(slices) - 1]
+    assert torch.equal(first["scribble"], first["label"]) and not torch.equal(last["scribble"], last["label"])
+    assert "1 of 2 cases have no scribble" in caplog.text

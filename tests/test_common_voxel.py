@@ -68,3 +68,11 @@ def test_bad_input() -> None:
     item["label"] = item["label"][:, :-1]
     with pytest.raises(ValueError, match=r"'label' is \(1, 29, 40, 3\), 'image' \(1, 30, 40, 3\); expected one grid"):
         CommonVoxeld(["image", "label"], 1.0)(item)
+
+
+def test_other_entries_whose_names_begin_alike_are_left_alone() -> None:
+    """MONAI 1.6's Spacingd takes every `image_...` for metadata; MONAI Label adds an image_path."""
+    step = CommonVoxeld(["image", "label"], 1.0)
+    out = step({**volume(), "image_path": "a.nii.gz", "label_count": 3})
+    assert out["image_path"] == "a.nii.gz" and out["label_count"] == 3 and out["image"].shape == (1, 59, 60, 3)
+    assert step.inverse(out)["image"].shape == (1, 30, 40, 3)

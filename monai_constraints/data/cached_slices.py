@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,9 +14,11 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from monai_constraints.data.loading import CaseError, case_name
-from monai_constraints.keys import CASE, IMAGE, INDEX, LABEL, PATIENT, SLICE, SPACING
+from monai_constraints.keys import CASE, IMAGE, INDEX, LABEL, PATIENT, SCRIBBLE, SLICE, SPACING
 
 __all__ = ["CachedSlices"]
+
+logger = logging.getLogger(__name__)
 
 MAX_LINES = 20
 Transform = Callable[[Any], Any]
@@ -29,7 +32,8 @@ class CachedSlices(Dataset[dict[str, Any]]):
     with all others. Slices of one shape are kept as one tensor a key, so that a batch is an index operation.
 
     Args:
-        data: the cases, dicts of paths; `case` may be missing.
+        data: the cases, dicts of paths; `case` may be missing. Where `keys` has a scribble, a case with a label alone
+            is annotated whole: its label stands for it.
         transform: from paths to volumes (C, X, Y, Z) without anything random.
         keys: the entries to cut.
         annotate: transforms of a slice, such as weak labels and bounds, in order; nothing random.
@@ -69,6 +73,11 @@ class CachedSlices(Dataset[dict[str, Any]]):
             raise ValueError("CachedSlices: no cases; check the folder, the datalist and its key")
         self.data, self.transform, self.keys, self.annotate = data, transform, tuple(keys), list(annotate)
         self.augment, self.drop, self.axis, self.device = augment, tuple(drop), axis, torch.device(device)
+        self.data = [self._annotated(case) for case in data]
+        whole = sum(SCRIBBLE in case and SCRIBBLE not in given for case, given in zip(self.data, data))
+        if whole:
+            message = "CachedSlices: %d of %d cases have no scribble; their label says it of every voxel"
+            logger.info(message, whole, len(data))
         items, seen = self._load(progress)
         absent = [name for k, name in enumerate(classes, 1) if k not in seen]
         if absent and LABEL in self.keys:
@@ -136,6 +145,11 @@ class CachedSlices(Dataset[dict[str, Any]]):
         for index, item in enumerate(items):
             item[INDEX] = torch.tensor(index)
         return items, seen
+
+    def _annotated(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A case that is annotated whole needs no scribble: its label is one."""
+        needed = SCRIBBLE in self.keys and SCRIBBLE not in item and LABEL in item
+        return {**item, SCRIBBLE: item[LABEL]} if needed else item
 
     def _case(self, item: Mapping[str, Any]) -> CaseError | tuple[str, list[dict[str, Any]], set[int]]:
         try:

@@ -61,10 +61,14 @@ class CommonVoxeld(MapTransform, InvertibleTransform):
             meta.pop("affine", None)
             done = list(getattr(old, "applied_operations", []))
             sample[key] = MetaTensor(values, affine=affine.clone(), meta=meta, applied_operations=done)
-        sample = dict[Hashable, Any](self.spacing(sample))
+        # Spacingd fails on other entries whose names begin with a key's, such as the image_path of MONAI Label.
+        sample |= self.spacing({key: sample[key] for key in self.key_iterator(sample)})
         if sample.get(SPACING) is not None and any(key != self.reference for key in self.key_iterator(sample)):
             sample[SPACING] = [self.mm, self.mm, *sample[SPACING][2:]]
         return sample
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return dict(self.spacing.inverse(data)) if self.mm else dict(data)
+        sample = dict(data)
+        if self.mm:
+            sample |= self.spacing.inverse({key: sample[key] for key in self.key_iterator(sample)})
+        return sample
