@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from monai_constraints.data.metaimage import SUFFIXES, read_metaimage
+from monai_constraints.keys import UNKNOWN
 
 __all__ = ["check_cases", "check_model", "check_output_dir"]
 
@@ -42,12 +43,14 @@ def check_cases(
     image_keys: Sequence[str] = ("image",),
     label_keys: Sequence[str] = ("label",),
     weak_keys: Sequence[str] = (),
-    unknown: int = 255,
+    unknown: int = UNKNOWN,
     require_classes: bool | Sequence[int] = True,
     progress: bool = True,
     workers: int = 4,
 ) -> None:
     """Read every file of a datalist once, and list all that would break or spoil a training.
+
+    For a datalist by itself: bundles check a case when they read it (`LoadCased`, `CachedSlices`).
 
     Args:
         items: dicts of paths, NIfTI or MetaImage, with the `case` for the messages. An image may be a list of paths,

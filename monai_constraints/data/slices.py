@@ -23,6 +23,8 @@ class _Volumes(Protocol):
 class SliceDataset(Dataset[dict[str, Any]]):
     """All 2D slices of a set of volumes, in order, without writing files.
 
+    For pipelines of one's own, over any data set of volumes; bundles have `CachedSlices`.
+
     A volume sample is a dict of channel-first tensors (C, X, Y, Z) with a unique `case`. An item has the
     `keys` cut to one slice (C, X, Y) as plain tensors with storage of their own; `slice`, its number in the
     volume; `index`, its position in this dataset; and the entries that are not on the voxel grid as they are

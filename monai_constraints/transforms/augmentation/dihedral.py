@@ -16,6 +16,8 @@ __all__ = ["RandDihedrald"]
 class RandDihedrald(RandomizableTransform, MapTransform):
     """One of the eight flips and quarter turns of a square slice, uniformly at random, the same for all keys.
 
+    For pipelines that augment sample by sample; bundles turn whole batches (`BatchSimilarity`).
+
     No value is interpolated, so sizes and intensities keep their bounds; positions do not, therefore do not use it with
     bounds on centroids. MONAI's RandFlipd and RandRotate90d do the same and track it for inversion, which takes a third
     of a small network's training step; nothing inverts a training sample, and this takes a tenth of a millisecond.

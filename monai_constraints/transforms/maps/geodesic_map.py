@@ -12,6 +12,7 @@ from monai.utils import convert_to_numpy
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import dijkstra
 
+from monai_constraints.keys import UNKNOWN
 from monai_constraints.transforms.maps.distances import SpacingName, ToDistanced
 
 __all__ = ["GeodesicDistanceMapd"]
@@ -74,7 +75,7 @@ class GeodesicDistanceMapd(ToDistanced):
         key: str = "weak",
         image: str = "image",
         output: str = "distance",
-        unknown: int = 255,
+        unknown: int = UNKNOWN,
         spacing: SpacingName = None,
         spacing_key: str | None = None,
         slice_axis: int | None = None,
