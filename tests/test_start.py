@@ -76,8 +76,10 @@ def command(out: Path, acdc: Path, **options: Any) -> list[str]:
 def begin(arguments: list[str], **given: Any) -> subprocess.Popen[str]:
     paths = [str(BUNDLES.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # Tests that a shell has put into the background ignore Ctrl-C, and would hand that on.
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **given
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard, **given
     )
 
 
