@@ -6,11 +6,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
 import nibabel as nib
 import numpy as np
 
-from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.metaimage import read_metaimage
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -38,18 +36,6 @@ BRAIN_SPACING = (1.5, 1.25, 3.0)
 PERFUSIONS = {1: 3, 2: 4, 10: 2, 75: 2, 76: 3}
 PERFUSION_SPACING = (1.25, 1.5, 8.0)
 FEATURES = [4, 4, 8, 8, 8, 4]
-# One axis is cropped, the other padded, and both resampled.
-TINY: dict[str, dict[str, Any]] = {
-    "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES, "val_interval": 1},
-    "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "network_def#features": FEATURES},
-    "two_circles": {"image_size": 32, "radius": 4, "network_def#features": FEATURES},
-}
-# The same for the protocols without a GPU, which have networks and sizes of their own.
-TINY_CPU: dict[str, dict[str, Any]] = {
-    "acdc": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
-    "acdc_lv": {"padded_size": [44, 44], "spatial_size": [32, 32], "trunk#features": FEATURES},
-}
-SMALL_SETS = {"train_count": 9, "validation_count": 7}
 
 
 def save(
@@ -217,43 +203,6 @@ def save_metaimage(path: Path, data: np.ndarray, spacing: tuple[float, ...]) -> 
     path.write_text("".join(f"{name} = {value}\n" for name, value in fields.items()))
     path.with_suffix(".raw").write_bytes(data.tobytes(order="F"))  # the first axis runs fastest
     return path
-
-
-MAKE = {
-    "acdc": make_acdc,
-    "acdc_lv": make_acdc,
-}
-DATALISTS = {
-    "acdc": acdc_datalist,
-    "acdc_lv": acdc_datalist,
-}
-NAMES = [*MAKE, "two_circles"]
-# Slices by case, of all and of those that validate.
-VOLUMES = {
-    "acdc": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
-    "acdc_lv": {f"patient{n:03d}_frame01": depth for n, depth in PATIENTS.items()},
-}
-_VALIDATION = ("patient013_frame01", "patient014_frame01")
-CASES = {
-    bundle: {case: depth for case, depth in volumes.items() if case in _VALIDATION}
-    for bundle, volumes in VOLUMES.items()
-}
-
-
-def configs(bundle: str, *names: str) -> list[str]:
-    return [str(BUNDLES / bundle / "configs" / f"{name}.json") for name in names]
-
-
-def settings(bundle: str, **options: Any) -> dict[str, Any]:
-    training = {"max_epochs": 1, **(SMALL_SETS if bundle == "two_circles" else {})}
-    given = {"bundle_root": str(BUNDLES / bundle), **TINY[bundle], **training, "progress": False, **options}
-    return {key: value for key, value in given.items() if value is not None}  # None: not the tiny one
-
-
-def run(bundle: str, *names: str, **options: Any) -> None:
-    """What `python -m monai.bundle run` does, here in this process."""
-    files = configs(bundle, *names)
-    monai.bundle.run(config_file=files, logging_file=False, **settings(bundle, **options))  # type: ignore[arg-type]
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

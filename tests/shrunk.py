@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from bundle_data import BUNDLES, DATALISTS, FEATURES, MAKE
+from bundle_data import BUNDLES, FEATURES
 from monai.bundle import ConfigParser
 
-IN_YAML = [name for name in MAKE if (BUNDLES / name / "configs" / "train.yaml").is_file()]
+from bundles import TABLE
+
+WITH_FILES = sorted(name for name, bundle in TABLE.items() if bundle.make is not None)
 SIZES: dict[str, Any] = {
     "padded_size": [48, 48], "spatial_size": [32, 32], "trunk#features": FEATURES, "network_def#features": FEATURES,
     "max_epochs": 2, "val_interval": 1, "progress": False, "device": "cpu",
@@ -19,8 +21,7 @@ SIZES: dict[str, Any] = {
 
 def shrunk(bundle: str, folder: Path, **options: Any) -> Path:
     """The bundle in `folder`, with small sizes and these options written into its train.yaml."""
-    # Of a bundle that still has both kinds of files MONAI Label would take those in JSON.
-    shutil.copytree(BUNDLES / bundle, folder, ignore=shutil.ignore_patterns("[!m]*.json", "multi*.json"))
+    shutil.copytree(BUNDLES / bundle, folder)
     path = folder / "configs" / "train.yaml"
     parser = ConfigParser(ConfigParser.load_config_files([str(path)]))
     for key, value in {**SIZES, **options}.items():
@@ -31,7 +32,14 @@ def shrunk(bundle: str, folder: Path, **options: Any) -> Path:
     return folder
 
 
+def make(bundle: str, root: Path) -> Path:
+    """Miniature data in the layout of the bundle's data set."""
+    writer = TABLE[bundle].make
+    assert writer is not None  # of WITH_FILES
+    return writer(root)
+
+
 def four_cases(bundle: str, root: Path) -> list[dict[str, Any]]:
     """Miniature data of the bundle, the cases of the training first."""
-    parts = DATALISTS[bundle](MAKE[bundle](root))
+    parts = TABLE[bundle].datalist(make(bundle, root))
     return [*parts["training"], *parts["validation"]][:4]

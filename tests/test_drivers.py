@@ -17,20 +17,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from bundle_data import MAKE, read_csv, save
+from bundle_data import read_csv, read_volume, save
 from conftest import data_root
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
 from monai.transforms import LoadImage
-from shrunk import IN_YAML, four_cases, shrunk
+from shrunk import WITH_FILES, four_cases, make, shrunk
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:parsing config_file"),
     pytest.mark.filterwarnings("ignore:No hash value provided"),
     pytest.mark.filterwarnings("ignore:.*executing it runs"),
-    pytest.mark.parametrize("bundle", IN_YAML),
+    pytest.mark.parametrize("bundle", WITH_FILES),
 ]
 
 
@@ -41,7 +41,7 @@ def written(folder: Path) -> Any:
 
 @pytest.fixture
 def data(bundle: str, tmp_path: Path) -> str:
-    return str(MAKE[bundle](tmp_path / "data"))
+    return str(make(bundle, tmp_path / "data"))
 
 
 def test_workflow_from_python(bundle: str, data: str, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_images_in_memory(bundle: str, data: str, tmp_path: Path) -> None:
     torch.save(parser.get_parsed_content("network_def").state_dict(), root / "models" / "model.pt")
     path = four_cases(bundle, tmp_path / "four")[0]["image"]
     paths = [path] if isinstance(path, str) else path
-    channels = [np.asarray(nib.load(one).dataobj, dtype=np.float32) for one in paths]
+    channels = [read_volume(Path(one))[0].astype(np.float32) for one in paths]
     affines = {
         "sagittal": [[0, 0, 8, 5], [1.25, 0, 0, -3], [0, -1.5, 0, 7], [0, 0, 0, 1]],
         "coronal": [[1.25, 0, 0, 5], [0, 0, 8, -3], [0, 1.5, 0, 7], [0, 0, 0, 1]],

@@ -17,7 +17,6 @@ from monai_constraints.constraints import (
     MeanIntensity,
     Penalty,
     Quadratic,
-    Root,
     Size,
     Spread,
     StandardLogBarrier,
@@ -65,62 +64,6 @@ def test_unreduced_loss_is_that_of_the_loop(
     voxels = p[0, 0].numel()
     got = loss(p, bounds, image=image)
     torch.testing.assert_close(got.double(), loops.sides(f, bounds, psi) / voxels, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("penalty, psi", PENALTIES)
-@pytest.mark.parametrize("statistic", [Size, Spread])
-def test_a_root_is_of_the_value_and_of_its_bounds(
-    statistic: type[Statistic], penalty: Penalty, psi: loops.Loop, shape: tuple[int, ...]
-) -> None:
-    p = torch.rand(shape).softmax(1)
-    f = loops.values(LOOPS[statistic], p, CLASSES)
-    bounds = bounds_around(f)
-    root = Root(statistic(classes=CLASSES))
-    loss = ConstraintLoss(root, penalty, reduction="none")
-    expected = loops.sides(f.sqrt(), bounds.clamp_min(0).sqrt() + torch.where(bounds < 0, bounds, 0), psi)
-    got = loss(p, root.link(bounds)).double()
-    torch.testing.assert_close(got, expected / p[0, 0].numel(), rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("wanted", [9.0, 400.0])
-def test_under_the_root_a_voxel_feels_how_far_off_the_size_is_relative_to_its_bound(wanted: float) -> None:
-    slopes = {}
-    for name, statistic in (("identity", Size()), ("sqrt", Root(Size()))):
-        p = torch.full((1, 1, 25, 24), 1.02 * wanted / 600, requires_grad=True)
-        bounds = statistic.link(torch.tensor([0.0, wanted]).reshape(1, 1, 1, 2))
-        ConstraintLoss(statistic, Quadratic(), divide_by_voxels=False)(p, bounds).backward()
-        assert p.grad is not None
-        slopes[name] = p.grad[0, 0, 3, 4].item()
-    assert slopes["identity"] == pytest.approx(2 * 0.02 * wanted, rel=1e-3)
-    assert slopes["sqrt"] == pytest.approx(0.02 / 2, rel=0.02)
-
-
-def test_under_the_root_an_absent_class_costs_what_is_predicted() -> None:
-    p = torch.rand(1, 1, 4, 5, requires_grad=True)
-    loss = ConstraintLoss(Root(Size()), Quadratic(), divide_by_voxels=False)
-    assert loss(p, torch.zeros(1, 1, 1, 2)).item() == pytest.approx(p.sum().item(), rel=1e-4)
-    for bounds in (torch.zeros(1, 1, 1, 2), torch.tensor([3.0**0.5, INF]).expand(1, 1, 1, 2)):
-        empty = torch.zeros(1, 1, 4, 5, requires_grad=True)
-        value = loss(empty, bounds)
-        value.backward()
-        assert empty.grad is not None and empty.grad.isfinite().all()
-        assert value.item() == pytest.approx(bounds[..., 0].item() ** 2, abs=1e-4)
-
-
-@pytest.mark.parametrize("size", [4.0, 40.0, 400.0])
-def test_the_barrier_on_the_root_wants_the_middle_of_the_bounds_the_penalty_any_size_in_them(size: float) -> None:
-    root = Root(Size())
-    bounds = root.link(torch.tensor([[[[0.9 * size, 1.1 * size]]]]))
-    factors = torch.linspace(0.8, 1.2, 401)
-    fields = [torch.full((1, 1, 32, 32), float(f) * size / 1024) for f in factors]
-    barrier, penalty = (
-        torch.stack([ConstraintLoss(root, psi)(field, bounds) for field in fields])
-        for psi in (LogBarrier(t=5), Quadratic())
-    )
-    assert float(factors[barrier.argmin()]) == pytest.approx(1.0, abs=0.01)
-    inside = (factors > 0.901) & (factors < 1.099)
-    assert not penalty[inside].any() and (penalty[(factors < 0.899) | (factors > 1.101)] > 0).all()
 
 
 @pytest.mark.parametrize("divide", [True, False])

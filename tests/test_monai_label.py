@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 from bundle_data import read_csv
-from shrunk import IN_YAML, four_cases, shrunk
+from shrunk import WITH_FILES, four_cases, shrunk
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; the docstring says how")
 from monailabel.datastore.local import LocalDatastore  # noqa: E402
@@ -29,7 +29,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of its own old dependencies
 # those whose label MONAI Label can hand over as one file beside one image; others take several images a case.
-BUNDLES = [name for name in IN_YAML if name in ("acdc", "acdc_lv", "vertebral_bodies", "stroke_flair")]
+BUNDLES = [name for name in WITH_FILES if name in ("acdc", "acdc_lv", "vertebral_bodies", "stroke_flair")]
 
 
 @pytest.fixture
