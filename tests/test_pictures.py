@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
@@ -16,6 +17,7 @@ from torch.nn.functional import one_hot as one_hot_of
 
 from monai_constraints.handlers import Curves, Examples, MetricsLog
 from monai_constraints.pictures import plot_curves, plot_examples
+from monai_constraints.pictures.curves import draw_panel
 from monai_constraints.pictures.examples import class_map, flat
 
 H, W = 24, 20
@@ -232,3 +234,9 @@ def test_class_map_is_the_argmax(channels: int) -> None:
     one_hot = one_hot_of(expected, channels).movedim(-1, 0)
     assert torch.equal(class_map(one_hot).long(), expected)
     assert torch.equal(class_map(expected[None]), expected)
+
+
+def test_one_epoch_alone_has_whole_numbers_beside_it() -> None:
+    axes = Figure().add_subplot()
+    draw_panel(axes, "Dice", {"dice": (np.array([2.0]), np.array([0.5]))})
+    assert axes.get_xlim() == (1, 3) and all(float(tick).is_integer() for tick in axes.get_xticks())

@@ -103,6 +103,9 @@ def draw_panel(
     axes.set_xlabel("epoch", fontsize=17)
     axes.tick_params(labelsize=15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    left, right = axes.get_xlim()
+    if right - left < 1:  # one epoch alone, around which there would be fractions of epochs
+        axes.set_xlim((left + right) / 2 - 1, (left + right) / 2 + 1)
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
