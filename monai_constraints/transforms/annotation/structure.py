@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -57,9 +58,13 @@ class OneStructured(MapTransform):
         for key in self.key_iterator(sample):
             source = torch.as_tensor(sample[key])
             values = source.as_subclass(torch.Tensor)
-            index = values.long()
-            outside = (index < 0) | (index >= len(self.table)) | (index != values)
-            mapped = self.table.to(index.device)[index.clamp(0, len(self.table) - 1)]
+            if values.dtype == torch.uint8 and not values.is_cuda:
+                # As `LoadCased` reads labels: each value is a place in the table. NumPy needs no wider type for that.
+                mapped, outside = torch.from_numpy(np.take(self.table.numpy(), values.numpy())), torch.tensor(False)
+            else:
+                index = values.long()
+                outside = (index < 0) | (index >= len(self.table)) | (index != values)
+                mapped = self.table.to(index.device)[index.clamp(0, len(self.table) - 1)]
             wrong = outside | (mapped == self.wrong)
             if wrong.any():
                 found = values[wrong].unique().tolist()[:5]
