@@ -31,8 +31,12 @@ def copied(change: str, *, part: str = "validation", number: int = 0, to: str = 
 
     def harm(at: Place) -> None:
         source, target = at.file("image", part, number), at.file("image", to, at_)
-        label, other = at.file("label", part, number), at.file("label", to, at_)
-        shutil.copy(label, other)
+        cases = at.cases()
+        for key, value in cases[part][number].items():
+            pairs = zip(*(x if isinstance(x, list) else [x] for x in (value, cases[to][at_][key])))
+            for path, other in pairs:
+                if key in ("image", "label", "scribble") and path != str(source):
+                    shutil.copy(path, other)
         target.unlink()
         if change == "link":
             target.symlink_to(source)
@@ -57,11 +61,11 @@ def missing_class(key: str, *parts: str) -> Harm:
     return harm
 
 
-def flat_slices(at: Place, axes: tuple[int, ...] = (48, 40)) -> dict[str, str]:
+def flat_slices(at: Place) -> dict[str, str]:
     """All cases are the first slices of their files, saved as images of two axes."""
     for part, items in at.cases().items():
-        for number in range(len(items)):
-            for key in ("image", "label"):
+        for number, item in enumerate(items):
+            for key in item.keys() & {"image", "label", "scribble"}:
                 path = at.file(key, part, number)
                 file = nib.load(path)
                 nib.save(nib.Nifti1Image(np.asarray(file.dataobj)[..., 0], file.affine), path)  # type: ignore
@@ -70,7 +74,7 @@ def flat_slices(at: Place, axes: tuple[int, ...] = (48, 40)) -> dict[str, str]:
 
 def channels_first(at: Place) -> dict[str, str]:
     """A case of one slice, with an axis of length 1 before the others."""
-    for key in ("image", "label"):
+    for key in ("image", "label", "scribble"):
         at.edit(lambda d: d[None, ..., 0], key)
     return at.listed(lambda datalist: datalist["training"][0].pop("spacing"))
 
@@ -100,10 +104,11 @@ def _files(bundle: str) -> Iterator[Kind]:
     kind = partial(Kind, "files", bundle=bundle)
     several = bundle == "wmh"
     where = r"case \S+, (image|label), \S+: "
+    torn = where + r"truncated|_datalist: \S+ is truncated"
     for name, harm, words in (
-        ("a cut image", lambda at: at.file().write_bytes(at.file().read_bytes()[:500]), where + "truncated or not"),
-        ("an empty label", lambda at: at.file("label").write_bytes(b""), where + "truncated or not NIfTI"),
-        ("a text as an image", lambda at: at.file().write_text("hello"), where + "truncated or not NIfTI"),
+        ("a cut image", lambda at: at.file().write_bytes(at.file().read_bytes()[:500]), torn),
+        ("an empty label", lambda at: at.file("label").write_bytes(b""), torn),
+        ("a text as an image", lambda at: at.file().write_text("hello"), torn),
         ("NaN", voxel(np.nan, np.float32), where + "1 voxels are NaN or infinite"),
         ("complex", lambda at: at.edit(lambda d: d.astype(np.complex64)), where + "voxels of type complex64"),
         ("RGB", lambda at: at.edit(lambda d: np.zeros(d.shape, RGB)), where + "voxels of type"),
@@ -129,14 +134,17 @@ def _structures(bundle: str) -> Iterator[Kind]:
         rows = {"--rows": ["scribbles"], "size_rule#lower": 2, "size_rule#upper": 60}
         yield kind("in no scribble", "CachedSlices: left ventricle in no scribble of 2 cases", rows,
                    harm=missing_class("scribble", "training"))  # fmt: skip
-        yield kind("cut off everywhere", "in no label of", {"padded_size": [8, 8], "spatial_size": [32, 32]})
 
 
 def _leaks(bundle: str) -> Iterator[Kind]:
     kind = partial(Kind, "leaks", bundle=bundle)
     for change in ("copied", "packed otherwise", "in floats", "link"):
-        yield kind(f"an image of both lists, {change}", "(.* and .*){2}", harm=copied(change))
-        yield kind(f"an image twice in the training, {change}", "(.* and .*){2}|.* twice .*",
+        words = "check_contents: .* of the training and .* of the validation have the same image"
+        linked = "Preflight: .* is in the training and in the validation"
+        yield kind(f"an image of both lists, {change}", words if change != "link" else linked, harm=copied(change))
+        words = "check_contents: .* and .* of the training have the same image"
+        linked = "Preflight: .* is twice in the training"
+        yield kind(f"an image twice in the training, {change}", words if change != "link" else linked,
                    harm=copied(change, part="training"))  # fmt: skip
     yield kind("an image twice in the validation", "", harm=copied("copied", to="validation"),
                warns="same image")  # fmt: skip
@@ -187,7 +195,8 @@ def _shapes() -> Iterator[Kind]:
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     yield kind("a label in 4D", "expected one volume", harm=lambda at: at.edit(lambda d: np.stack([d, d], -1), "label"))
     yield kind("a fourth axis of 1", "", harm=lambda at: at.edit(lambda d: d[..., None]))
-    yield kind("a line", "expected one volume of two or three axes", harm=lambda at: at.edit(lambda d: d[:, 0, 0]))
+    yield kind("a line", "expected one volume of two or three axes|expected three in mm",
+               harm=lambda at: at.edit(lambda d: d[:, 0, 0]))  # fmt: skip
     yield kind("one modality too many", "case .*, image, .*: 2 channel.* the network takes 1",
                harm=entry("image", lambda item: [item["image"], item["scribble"]]))  # fmt: skip
     yield kind("one modality too few", "case .*, image, .*: 1 channel.* the network takes 2", bundle="wmh",
@@ -226,8 +235,8 @@ def rewrite_with(path: Path, affine: np.ndarray) -> None:
 
 
 def rewrite_both(at: Place, affine: np.ndarray) -> None:
-    """Another affine for an image and its label."""
-    for key in ("image", "label"):
+    """Another affine for all files of a case."""
+    for key in ("image", "label", "scribble"):
         rewrite_with(at.file(key), affine)
 
 
@@ -241,9 +250,9 @@ def _entries() -> Iterator[Kind]:
         for key in ("patient", "spacing"):
             yield kind(f"{key} of all cases but one, {part}", "", harm=without(key, part))
         for key in ("image", "label"):
-            yield kind(f"{key} null, {part}", rf"case .*, (no )?.*{key}", harm=entry(key, None, part))
-            yield kind(f"no {key}, {part}", rf"case .*, (no )?.*{key}", harm=without(key, part))
-            yield kind(f"{key} a number, {part}", rf"case .*, {key}.*5", harm=entry(key, 5, part))
+            yield kind(f"{key} null, {part}", rf"case \S+(, {key}|: no {key})", harm=entry(key, None, part))
+            yield kind(f"no {key}, {part}", rf"case \S+(, {key}|: no {key})", harm=without(key, part))
+            yield kind(f"{key} a number, {part}", rf"case \S+, {key}: 5, expected a path", harm=entry(key, 5, part))
             yield kind(f"{key} nowhere, {part}", "no such file", harm=entry(key, "/no.nii.gz", part))
     yield kind("patient null, two patients asked for", "", {"train_count": 2}, harm=lambda at: at.listed(
         lambda d: [item.update(patient=None) for item in d["training"]]))  # fmt: skip

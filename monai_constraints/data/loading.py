@@ -43,7 +43,7 @@ class LoadCased(MapTransform):
         classes: number of classes of labels, 0 .. classes - 1; None: not checked.
         unknown: the value of a scribble map where nothing is annotated.
         axis: along which volumes are cut in slices, and which an image of two axes gets; None: they are not cut.
-        allow_missing_keys: a sample need not have all keys.
+        allow_missing_keys: a sample need not have all keys, but for the image.
 
     Raises:
         CaseError: everything wrong with the case: missing or damaged files, shapes or affines that differ, an affine
@@ -72,7 +72,7 @@ class LoadCased(MapTransform):
         read: dict[Hashable, MetaTensor] = {}
         for key in self.keys:
             if key not in sample:
-                if not self.allow_missing_keys:
+                if not self.allow_missing_keys or key == IMAGE:
                     problems.append(f"case {case}, {key}: missing, the case has {sorted(map(str, sample))}")
                 continue
             try:
@@ -127,8 +127,8 @@ class LoadCased(MapTransform):
         return self._checked(array, {**meta, SPACING: spacing}, key, where)
 
     def _checked(self, volume: np.ndarray, meta: dict[str, Any], key: Hashable, where: str) -> MetaTensor:
-        if np.iscomplexobj(volume) or volume.dtype.names:
-            raise CaseError([f"{where}: voxels of type {volume.dtype}, expected one number a voxel; convert the file"])
+        if np.iscomplexobj(volume):
+            raise CaseError([f"{where}: voxels of type {volume.dtype}, expected one number a voxel; convert the image"])
         check_affine(meta["affine"], where)
         plane = [size for axis, size in enumerate(volume.shape[1:]) if axis != self.axis]
         if self.axis is not None and min(plane) < 2:

@@ -59,12 +59,13 @@ def read_case(item: Mapping[str, Any], transform: Transform, keys: Sequence[str]
     """The volumes of a case, or what is wrong with it."""
     try:
         volume: Mapping[str, Any] = transform({**item, CASE: case_name(item)})
-    except RuntimeError as error:  # MONAI's Compose wraps what a transform raised
-        if isinstance(error.__cause__, CaseError):
-            return error.__cause__
+    except (RuntimeError, CaseError) as error:
+        cause: BaseException | None = error
+        while isinstance(cause, RuntimeError):  # each Compose of MONAI wraps what a transform raised
+            cause = cause.__cause__
+        if isinstance(cause, CaseError):
+            return cause
         raise
-    except CaseError as error:
-        return error
     missing = [key for key in keys if key not in volume]
     if missing:
         lacks = f"case {volume[CASE]}: no {', '.join(missing)}, it has {', '.join(sorted(map(str, item)))}"

@@ -59,6 +59,8 @@ def read_volume(path: str | os.PathLike[str], where: str, axis: int) -> tuple[np
         what = "MetaImage, or its file of voxels is" if str(path).endswith(SUFFIXES) else "NIfTI"
         remedy = "copy or download the file again"
         raise CaseError([f"{where}: truncated or not {what} ({reason}); {remedy}"]) from error
+    if np.iscomplexobj(data) or data.dtype.names:
+        raise CaseError([f"{where}: voxels of type {data.dtype}, expected one number a voxel; convert the file"])
     shape = data.shape
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
