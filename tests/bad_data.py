@@ -207,6 +207,8 @@ def _shapes() -> Iterator[Kind]:
     yield kind("channels first", "case .*, image, .*: slices of 1 x", harm=channels_first)
     yield kind("images of two axes", "", harm=flat_slices)
     yield kind("images of two axes, slices along the first", "", {"slice_axis": 0}, harm=flat_slices)
+    yield kind("slices along the first axis", "", {"slice_axis": 0})
+    yield kind("slices along the second axis", "", {"slice_axis": 1}, bundle="wmh")
     yield kind("a label of two axes", "shape .*resample", harm=lambda at: at.edit(lambda d: d[..., 0], "label"))
     yield kind("another affine", "affine is not that of image",
                harm=lambda at: rewrite(at.file("label"), lambda d: d, np.diag([-1.0, -1.0, 2.0, 1.0])))  # fmt: skip

@@ -47,11 +47,8 @@ def kinds() -> Iterator[Kind]:
 
 @cache
 def tiny(bundle: str) -> dict[str, Any]:
-    """Options of a quick training."""
-    options = settings(bundle)
-    if bundle == "acdc_lv":
-        options |= {"padded_size": [48, 48], "max_epochs": 2}
-    return options
+    """Options of a quick training; those of `resume` and `folders` go on with one of two epochs."""
+    return settings(bundle) | ({"padded_size": [48, 48]} if bundle == "acdc_lv" else {})
 
 
 class Heard(logging.Handler):
@@ -98,8 +95,10 @@ def outcome(kind: Kind, at: Place) -> tuple[str, str]:
 
 
 def _train(kind: Kind, at: Place, options: dict[str, Any]) -> int:
-    options = {**tiny(kind.bundle), "dataset_dir": str(at.root), "output_dir": str(at.out), **options}
-    files: list[str | Path] = [*configs(kind.bundle, "train", *(f"rows/{row}" for row in options.pop("--rows", [])))]
+    epochs = 2 if kind.group in ("", "resume", "folders") else 1
+    options = {**tiny(kind.bundle), "max_epochs": epochs, "dataset_dir": str(at.root), "output_dir": str(at.out), **options}
+    rows = [f"rows/{row}" for row in options.pop("--rows", [])]
+    files: list[str | Path] = [*configs(kind.bundle, "train", *rows)]
     if kind.overlay is not None:
         overlay = at.root.parent / f"overlay{at.out.parent.name}.yaml"
         overlay.write_bytes(kind.overlay if isinstance(kind.overlay, bytes) else kind.overlay.encode())
@@ -120,8 +119,8 @@ def _command(kind: Kind, at: Place, options: dict[str, Any]) -> int:
 
 def run(chosen: Iterable[Kind]) -> Iterator[tuple[Kind, str, str]]:
     """Try the kinds, each in copies of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
 
         @cache
         def data(bundle: str) -> Path:
@@ -143,9 +142,11 @@ def run(chosen: Iterable[Kind]) -> Iterator[tuple[Kind, str, str]]:
                 shutil.copytree(data(kind.bundle), at.root)
             if kind.after_a_run:
                 shutil.copytree(done(kind.bundle), at.out)
-                config = yaml.safe_load((at.out / "config.yaml").read_text(encoding="utf-8"))
-                config |= {"dataset_dir": str(at.root), "output_dir": str(at.out)}
-                (at.out / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+                places = {"dataset_dir": str(at.root), "output_dir": str(at.out)}
+                for name, given in (("config", places), ("evaluate", places), ("inference", {"run_dir": str(at.out)})):
+                    path = at.out / f"{name}.yaml"
+                    config = {**yaml.safe_load(path.read_text(encoding="utf-8")), **given}
+                    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
             yield kind, *outcome(kind, at)
             shutil.rmtree(own)
 
