@@ -99,7 +99,7 @@ def _predictions(bundle: str) -> Iterator[Kind]:
     for name in ("no weights", "a text as weights", "weights of another network", "a list as weights"):
         yield kind(name, "model.pt", harm=partial(_weights, name))
     yield kind("a name that nothing reads", "nothing reads veiws", {"veiws": False})
-    yield kind("no configuration", "config", harm=lambda at: (at.out / "config.yaml").unlink())
+    yield kind("no configuration", "is of another network", harm=lambda at: (at.out / "config.yaml").unlink())
     yield kind("an empty folder", "is not the folder of a run", harm=lambda at: [shutil.rmtree(at.out), at.out.mkdir()])
 
 
