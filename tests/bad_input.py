@@ -96,7 +96,8 @@ def outcome(kind: Kind, at: Place) -> tuple[str, str]:
 
 def _train(kind: Kind, at: Place, options: dict[str, Any]) -> int:
     epochs = 2 if kind.group in ("", "resume", "folders") else 1
-    options = {**tiny(kind.bundle), "max_epochs": epochs, "dataset_dir": str(at.root), "output_dir": str(at.out), **options}
+    places = {"dataset_dir": str(at.root), "output_dir": str(at.out)}
+    options = {**tiny(kind.bundle), "max_epochs": epochs, **places, **options}
     rows = [f"rows/{row}" for row in options.pop("--rows", [])]
     files: list[str | Path] = [*configs(kind.bundle, "train", *rows)]
     if kind.overlay is not None:

@@ -79,7 +79,8 @@ def _predictions(bundle: str) -> Iterator[Kind]:
     yield kind("4D", where + "shape .*expected one volume", harm=second(lambda d: np.stack([d, d], -1)))
     yield kind("complex", where + "voxels of type", harm=second(lambda d: d.astype(np.complex64)))
     yield kind("RGB", where + "voxels of type", harm=second(lambda d: np.zeros(d.shape, RGB)))
-    yield kind("channels first", where + "slices of 1 x", harm=second(lambda d: d[None, ..., 0]))
+    yield kind("channels first, a slice", "", harm=second(lambda d: d[None, ..., 0]))
+    yield kind("one row of voxels", where + ".*expected slices of two axes", harm=second(lambda d: d[:1, :, :1]))
     yield kind("an image of two axes", "", harm=second(lambda d: d[..., 0]))
     yield kind("a constant image", "", harm=second(lambda d: d * 0), warns="one value")
     yield kind("a damaged image", where + "truncated or not NIfTI",

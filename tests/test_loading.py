@@ -68,13 +68,28 @@ def test_an_image_of_two_axes_is_one_slice(axis: int, tmp_path: Path) -> None:
     assert np.allclose(mask.affine, load(path).affine)
 
 
+@pytest.mark.parametrize("shape", [(1, 6, 5), (6, 1, 5), (6, 5, 1)])
+def test_one_slice_lies_across_the_axis_of_the_slices(shape: tuple[int, ...], tmp_path: Path) -> None:
+    data, sizes = np.arange(30).reshape(shape).astype(np.int16), [3.0, 2.0, 1.5]
+    path = str(save(tmp_path / "one.nii.gz", data, np.diag([*sizes, 1.0])))
+    place = shape.index(1)
+    for axis in range(3):
+        sample = LoadCased("image", axis=axis)({"image": path, "spacing": sizes})
+        expected = [size for i, size in enumerate(sizes) if i != place]
+        expected.insert(axis, sizes[place])
+        assert sample["image"].shape[1 + axis] == 1 and sample["spacing"] == expected
+        assert sample["image"].affine[:3, :3].norm(dim=0).tolist() == expected
+        SaveMaskd("image", output_dir=tmp_path, ending=str(axis))(sample)
+        mask = load(tmp_path / f"one{axis}.nii.gz")
+        assert np.array_equal(np.asarray(mask.dataobj), data) and np.allclose(mask.affine, np.diag([*sizes, 1.0]))
+    assert LoadCased("image")({"image": path})["image"].shape == (1, *shape)
+
+
 def test_slices_of_one_row_are_refused(tmp_path: Path) -> None:
-    path = str(save(tmp_path / "row.nii.gz", np.zeros((1, 6, 5), np.uint8), AFFINE))
+    path = str(save(tmp_path / "row.nii.gz", np.zeros((1, 6, 1), np.uint8), AFFINE))
     LoadCased("image")({"image": path})
-    LoadCased("image", axis=0)({"image": path})
-    for axis in (1, 2):
-        with pytest.raises(CaseError, match="case row, image, .*slices of 1 x . voxels along axis"):
-            LoadCased("image", axis=axis)({"image": path})
+    with pytest.raises(CaseError, match=r"case row, image, .*shape \(1, 6, 1\), expected slices of two axes"):
+        LoadCased("image", axis=0)({"image": path})
 
 
 @pytest.mark.parametrize("value", [5, [], [5], {"a": 1}, [None]])

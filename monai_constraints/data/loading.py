@@ -18,8 +18,8 @@ from monai_constraints.data.volume_file import (
     CaseError,
     check_affine,
     read_volume,
+    slice_across,
     spacing_of,
-    with_slice,
 )
 from monai_constraints.keys import CASE, IMAGE, SCRIBBLE, SPACING, UNKNOWN
 
@@ -42,7 +42,8 @@ class LoadCased(MapTransform):
         channels: how many the image has to have; None: not checked.
         classes: number of classes of labels, 0 .. classes - 1; None: not checked.
         unknown: the value of a scribble map where nothing is annotated.
-        axis: along which volumes are cut in slices, and which an image of two axes gets; None: they are not cut.
+        axis: along which volumes are cut in slices. A volume of one slice has it across this axis then, whichever it is
+            in the file; None: it stays.
         allow_missing_keys: a sample need not have all keys, but for the image.
 
     Raises:
@@ -65,7 +66,6 @@ class LoadCased(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.channels, self.classes, self.unknown = channels, classes, unknown
         self.axis = None if axis is None else axis % 3
-        self.across = 2 if axis is None else axis % 3
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample, problems, case = without_nulls(data), [], case_name(data)
@@ -86,7 +86,7 @@ class LoadCased(MapTransform):
         if first is not None:
             try:
                 where = f"case {case}, {SPACING}"
-                sample[SPACING] = spacing_of(sample.get(SPACING), read[first].meta, self.across, where)
+                sample[SPACING] = spacing_of(sample.get(SPACING), read[first].meta, where)
             except CaseError as error:
                 problems += error.problems
         if problems:
@@ -99,7 +99,7 @@ class LoadCased(MapTransform):
         paths = value if isinstance(value, (list, tuple)) else [value]
         if not paths or not all(isinstance(path, (str, os.PathLike)) for path in paths):
             raise CaseError([f"{where}: {value!r}, expected a path, or a list of one a channel; correct the datalist"])
-        channels = [read_volume(path, where, self.across) for path in paths]
+        channels = [read_volume(path, where) for path in paths]
         problems = [
             f"{where}, {path}: shape or affine is not that of {value[0]}; resample one onto the other's grid"
             for path, (data, meta) in zip(list(value)[1:] if len(channels) > 1 else [], channels[1:])
@@ -120,8 +120,7 @@ class LoadCased(MapTransform):
         array = np.asarray(tensor.as_subclass(torch.Tensor).cpu())
         shape = array.shape[1:]
         meta = {"filename_or_obj": "", **meta, "original_affine": torch.as_tensor(affine, dtype=torch.float64)}
-        if array.ndim == 3:
-            array, affine = with_slice(array, affine, self.across)
+        array = array[..., None] if array.ndim == 3 else array
         spacing = [float(x) for x in np.linalg.norm(affine[:3, :3], axis=0)]
         meta |= {"affine": affine, FILE_SHAPE: meta.get(FILE_SHAPE, shape)}
         return self._checked(array, {**meta, SPACING: spacing}, key, where)
@@ -130,12 +129,7 @@ class LoadCased(MapTransform):
         if np.iscomplexobj(volume):
             raise CaseError([f"{where}: voxels of type {volume.dtype}, expected one number a voxel; convert the image"])
         check_affine(meta["affine"], where)
-        plane = [size for axis, size in enumerate(volume.shape[1:]) if axis != self.axis]
-        if self.axis is not None and min(plane) < 2:
-            raise CaseError([
-                f"{where}: slices of {' x '.join(map(str, plane))} voxels along axis {self.axis} of its shape "
-                f"{tuple(meta[FILE_SHAPE])}; correct slice_axis, or reorder the axes of the file"
-            ])  # fmt: skip
+        volume, meta = slice_across(volume, meta, self.axis, where)
         if key == IMAGE:
             if self.channels not in (None, len(volume)):
                 raise CaseError([

@@ -13,10 +13,11 @@ import torch
 from monai_constraints.data.metaimage import SUFFIXES, read_metaimage
 from monai_constraints.keys import SPACING
 
-__all__ = ["FILE_SHAPE", "CaseError", "check_affine", "read_volume", "spacing_of", "with_slice"]
+__all__ = ["FILE_SHAPE", "CaseError", "check_affine", "read_volume", "slice_across", "spacing_of"]
 
 FILE_SHAPE = "file_shape"
 """Entry of an image's metadata: the shape that its file has, (X, Y), (X, Y, Z) or (X, Y, Z, 1)."""
+ORDER = "axes_of_file"  # likewise: which axis of the file each axis is, where a slice lay across another one
 SPACING_TOLERANCE = 0.01  # of a voxel size: those of a datalist are often rounded
 
 
@@ -32,8 +33,8 @@ class CaseError(ValueError):
         self.problems = list(problems)
 
 
-def read_volume(path: str | os.PathLike[str], where: str, axis: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Voxels (X, Y, Z) and metadata of one file; an image of two axes gets this one."""
+def read_volume(path: str | os.PathLike[str], where: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """Voxels (X, Y, Z) and metadata of one file; an image of two axes gets a third one."""
     where = f"{where}, {path}"
     if not os.path.isfile(path):
         raise CaseError([f"{where}: no such file; restore it, or correct the datalist"])
@@ -67,18 +68,32 @@ def read_volume(path: str | os.PathLike[str], where: str, axis: int) -> tuple[np
     if data.ndim not in (2, 3) or not data.size:
         raise CaseError([f"{where}: shape {shape}, expected one volume of two or three axes; save the volumes singly"])
     meta = {"original_affine": torch.as_tensor(affine, dtype=torch.float64), "filename_or_obj": str(path)}
-    if data.ndim == 2:
-        data, affine = with_slice(data, affine, axis)
-        spacing = [*spacing[:axis], 1.0, *spacing[axis:2]]
-    if len(spacing) != 3 or not _are_lengths(spacing):
+    data = data[..., None] if data.ndim == 2 else data
+    spacing += [1.0] * (3 - len(spacing))
+    if not _are_lengths(spacing):
         raise CaseError([f"{where}: voxel sizes {spacing} mm, expected three above 0; correct the header"])
     return data, {**meta, "affine": affine, FILE_SHAPE: shape, SPACING: spacing}
 
 
-def with_slice(image: np.ndarray, affine: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image (..., X, Y) as a volume of one slice across this axis, 0 .. 2, and the affine (4, 4) of that."""
-    columns = np.insert([0, 1], axis, 2)
-    return np.expand_dims(image, image.ndim - 2 + axis), affine[:, [*columns, 3]]
+def slice_across(
+    volume: np.ndarray, meta: dict[str, Any], axis: int | None, where: str
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """A volume (C, X, Y, Z) of one slice with that slice across this axis, 0 .. 2, however the file has it.
+
+    Raises:
+        CaseError: slices of one row of voxels.
+    """
+    single = [place for place, size in enumerate(volume.shape[1:]) if size == 1]
+    if axis is None or not single or single == [axis]:
+        return volume, meta
+    if len(single) > 1:
+        raise CaseError([f"{where}: shape {tuple(meta[FILE_SHAPE])}, expected slices of two axes; correct the file"])
+    order = [place for place in range(3) if place != single[0]]
+    order.insert(axis, single[0])
+    moved = {
+        "affine": np.asarray(meta["affine"])[:, [*order, 3]], SPACING: [meta[SPACING][i] for i in order], ORDER: order,
+    }  # fmt: skip
+    return volume.transpose(0, *(1 + place for place in order)), {**meta, **moved}
 
 
 def check_affine(affine: Any, where: str) -> None:
@@ -97,13 +112,12 @@ def _are_lengths(sizes: Sequence[float]) -> bool:
     return bool(np.isfinite(sizes).all()) and min(sizes) > 0
 
 
-def spacing_of(given: Any, meta: Mapping[str, Any], across: int, where: str) -> list[float]:
+def spacing_of(given: Any, meta: Mapping[str, Any], where: str) -> list[float]:
     """The voxel size of a case: that of its datalist, which has to be the header's, or else the header's.
 
     Args:
-        given: of the datalist; two numbers will do for an image of two axes.
+        given: of the datalist, in the order of the file; two numbers will do for an image of two axes.
         meta: of the case's first file.
-        across: the axis that such an image got.
         where: for the message.
     """
     header, name = meta[SPACING], meta["filename_or_obj"]
@@ -114,9 +128,10 @@ def spacing_of(given: Any, meta: Mapping[str, Any], across: int, where: str) -> 
     except (TypeError, ValueError):
         sizes = []
     if len(sizes) == len(meta[FILE_SHAPE]) == 2:
-        sizes.insert(across, header[across])
+        sizes.append(1.0)
     if len(sizes) != 3 or not _are_lengths(sizes):
         raise CaseError([f"{where}: {given!r}, expected three numbers above 0, in mm; correct the datalist"])
+    sizes = [sizes[place] for place in meta.get(ORDER, range(3))]
     unset = all(abs(size - 1) < 1e-6 for size in header)
     if not unset and any(abs(a - b) > SPACING_TOLERANCE * b for a, b in zip(sizes, header)):
         raise CaseError([

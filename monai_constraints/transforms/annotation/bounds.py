@@ -55,13 +55,13 @@ class ConstraintBoundsd(Transform):
 
     A rule speaks of the statistic under a root (`Statistic.ruled`), of values as of labels and given bounds.
 
-    Bounds that no region of the image meets are refused. A largest size above |Omega|, or a centroid whose bounds have
-    their middle outside of the image, is a warning with the case.
+    Bounds beyond the image are a warning with the case: a largest size above |Omega|, a centroid's bounds with their
+    middle outside, or bounds that no region of the image meets.
 
     Raises:
         KeyError: where the sample lacks the entry.
         ValueError: for a label that is not (1, *S) or holds what is no class, values that are not (K, M), bounds that
-            are not (K, M, 2), NaN, a > b, or out of reach.
+            are not (K, M, 2), NaN, or a > b.
     """
 
     def __init__(
@@ -105,18 +105,13 @@ class ConstraintBoundsd(Transform):
         if reach is None:
             return
         (lower, upper), (least, most), case = bounds.unbind(-1), reach, data.get(CASE, "(not named)")
-        possible = f"{type(f).__name__} is {least.tolist()} to {most.tolist()}"
-        if bool((lower.isfinite() & (lower > most)).any() or (upper.isfinite() & (upper < least)).any()):
-            raise ValueError(
-                f"ConstraintBoundsd: case {case}: {self.key} are {bounds.tolist()}, out of reach in an image where "
-                f"{possible}; give them in voxels of the image that the network sees"
-            )
         middle = (lower + upper) / 2  # a margin around a place near the edge is no mistake
         outside = upper > most if f.minimum > -float("inf") else (middle < least) | (middle > most)
-        if bool((outside & upper.isfinite() & lower.isfinite()).any()) and case not in self._warned:
+        wrong = (outside & upper.isfinite() & lower.isfinite()) | (lower.isfinite() & (lower > most))
+        if bool((wrong | (upper.isfinite() & (upper < least))).any()) and case not in self._warned:
             self._warned.add(case)
-            message = "ConstraintBoundsd: case %s: %s are %s, beyond the image, where %s"
-            logger.warning(message, case, self.key, bounds.tolist(), possible)
+            message = "ConstraintBoundsd: case %s: %s are %s, beyond the image, where %s is %s to %s"
+            logger.warning(message, case, self.key, bounds.tolist(), type(f).__name__, least.tolist(), most.tolist())
 
 
 def _classes(statistic: Statistic) -> list[int]:
@@ -152,16 +147,18 @@ def _measure(
 
 
 def _check_label(label: Tensor, key: str, sample: Mapping[Hashable, Any]) -> None:
-    """Refuse what is no class: a mask of 0 and 255 has no class 1, so that the structure would be absent."""
-    wrong = (label < 0) | (label > UNKNOWN) | (label != label.round() if label.is_floating_point() else label < 0)
-    if key == LABEL:
+    """Refuse what is no class: in a mask of 0 and 255 the structure would be absent. Beside classes 255 is unknown."""
+    wrong = (label < 0) | (label > UNKNOWN)
+    if label.is_floating_point():
+        wrong |= label != label.round()
+    if key == LABEL and not ((label > 0) & (label < UNKNOWN)).any():
         wrong |= label == UNKNOWN
     if wrong.any():
         found = label[wrong].unique().tolist()[:5]
-        expected = f"0 to {UNKNOWN - 1}" + ("" if key == LABEL else f", or {UNKNOWN} where nothing is annotated")
         raise ValueError(
-            f"bounds: {key!r} of case {sample.get(CASE, '(not named)')!r} holds {found}, expected classes {expected}; "
-            "map them before, with MapLabelValued, and resample labels with mode='nearest'"
+            f"bounds: {key!r} of case {sample.get(CASE, '(not named)')!r} holds {found}, expected classes 0, 1, ..., or "
+            f"{UNKNOWN} where nothing is annotated; map them before, with MapLabelValued, and resample labels with "
+            "mode='nearest'"
         )
 
 
