@@ -78,6 +78,7 @@ def test_a_weak_label_may_be_unknown() -> None:
     bounds = ConstraintBoundsd(Size(classes=[1]), Individual(), "size", source="weak")
     found = bounds({"weak": mask(1, 255), "image": torch.rand(1, 8, 8)})["size_bounds"]
     assert found.tolist() == [[[16, 16]]]
+    assert bounds({"weak": mask(0, 255), "image": torch.rand(1, 8, 8)})["size_bounds"].tolist() == [[[0, 0]]]
 
 
 LOSSES = {
