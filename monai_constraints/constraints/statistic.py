@@ -183,6 +183,10 @@ class Statistic(ABC):
         """Bounds of `ruled` (..., 2) to bounds of this statistic."""
         return bounds
 
+    def range_in(self, spatial: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """The least and the largest value (M,) or () in an image of this shape; None: not known."""
+        return None
+
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         """Bounds (B, K, M, 2) after each image was moved by a similarity c -> centre + matrix (c - centre).
 

@@ -11,7 +11,7 @@ from ..constraints.plain import plain
 from ..keys import UNKNOWN, WEAK
 from .base import LossOnProbabilities, Reduction
 
-__all__ = ["LossOnLabelled"]
+__all__ = ["LossOnLabelled", "both", "check_values"]
 
 
 class LossOnLabelled(LossOnProbabilities):
@@ -58,15 +58,7 @@ class LossOnLabelled(LossOnProbabilities):
             )
         if target.is_floating_point():
             raise ValueError(f"{self.name}: target must be integer classes, got floats; cast the weak label")
-        classes = max(input.shape[1], 2)
-        least, most = target.masked_fill(target == self.unknown, 0).aminmax()
-        readable = target.device.type == "cpu" and not torch.compiler.is_compiling()
-        if readable and not 0 <= least <= most < classes:
-            wrong = target[((target < 0) | (target >= classes)) & (target != self.unknown)]
-            raise ValueError(
-                f"{self.name}: the target holds {wrong.unique().tolist()[:8]}; expected classes 0 to {classes - 1}, or "
-                f"{self.unknown} = unknown; map them before, with MapLabelValued, or pass unknown=..."
-            )
+        check_values(target, max(input.shape[1], 2), self.unknown, self.name)
         return target
 
     def channels(self, p: Tensor, *, first: int = 0) -> tuple[Tensor, list[int]]:
@@ -76,6 +68,23 @@ class LossOnLabelled(LossOnProbabilities):
         every = list(range(p.shape[1]))
         chosen = every[first:] if self.classes is None else self.classes
         return (p if chosen == every else p[:, chosen]), chosen
+
+
+def check_values(labels: Tensor, classes: int, unknown: int, name: str) -> None:
+    """Refuse labels that are neither 0 .. classes - 1 nor unknown; not on a GPU, which would wait, nor compiled.
+
+    Raises:
+        ValueError: with the values, and how to map them.
+    """
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    least, most = labels.masked_fill(labels == unknown, 0).aminmax()
+    if not 0 <= least <= most < classes:
+        wrong = labels[((labels < 0) | (labels >= classes)) & (labels != unknown)]
+        raise ValueError(
+            f"{name}: the target holds {wrong.unique().tolist()[:8]}; expected classes 0 to {classes - 1}, or "
+            f"{unknown} = unknown; map them before, with MapLabelValued, or pass unknown=..."
+        )
 
 
 def both(p: Tensor) -> Tensor:
