@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -249,9 +249,9 @@ def drawn(number: int, dice: random.Random, wholes: Mapping[int, tuple[list[str]
     return one
 
 
-def run(count: int, seed: int = 0, *, two: bool = True) -> list[Kill]:
+def run(count: int, seed: int = 0, *, two: bool = True) -> Iterator[Kill]:
     """Kill so many trainings and resume them; two: some of them on two processes."""
-    results, dice = [], random.Random(seed)
+    done, dice = 0, random.Random(seed)
     pyplot.figure().savefig(io.BytesIO())  # finds the fonts
     with tempfile.TemporaryDirectory() as folder:
         wholes, expected = {}, {}
@@ -260,8 +260,8 @@ def run(count: int, seed: int = 0, *, two: bool = True) -> list[Kill]:
             wholes[processes] = finish(out, processes)
             expected[processes] = contents(out)
             assert set(expected[processes]["files"]) == WRITTEN
-        while len(results) < count:
-            one, out = drawn(len(results), dice, wholes), Path(folder) / f"run{len(results)}"
+        while done < count:
+            one, out = drawn(done, dice, wholes), Path(folder) / f"run{done}"
             try:
                 if not kill(out, one):
                     shutil.rmtree(out)
@@ -270,9 +270,9 @@ def run(count: int, seed: int = 0, *, two: bool = True) -> list[Kill]:
                 one.fault = difference(contents(out), expected[one.processes])
             except (RuntimeError, OSError) as error:
                 one.fault = str(error)
-            results.append(one)
+            done += 1
             shutil.rmtree(out, ignore_errors=True)
-    return results
+            yield one
 
 
 def table(results: list[Kill]) -> str:
@@ -289,10 +289,14 @@ def table(results: list[Kill]) -> str:
 def main(arguments: list[str]) -> int:
     count, seed = (int(text) for text in [*arguments, *("100", "0")[len(arguments) :]])
     begun = time.monotonic()
-    results = run(count, seed, two=count >= 10)
-    for one in results:
+    results = []
+    for one in run(count, seed, two=count >= 10):
+        results.append(one)
         if one.fault:
             sys.stdout.write(json.dumps(vars(one)) + "\n")
+        elif len(results) % 10 == 0:
+            sys.stdout.write(f"{len(results)} of {count}\n")
+        sys.stdout.flush()
     sys.stdout.write(table(results))
     sys.stdout.write(f"{time.monotonic() - begun:.0f} seconds\n")
     return int(any(one.fault for one in results))

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 MODEL, CHECKPOINT = "model.pt", "checkpoint.pt"
 RESULTS = (MODEL, CHECKPOINT, CONFIG, "metrics.csv", "curves.png", "examples.png", "patients.csv", "predictions.npz")
+TRACEBACK = "traceback.txt"
 MAX_KEYS = 6
 _held: dict[str, int] = {}  # descriptors by folder: a lock ends with its process, killed or not
 _anew: set[str] = set()
