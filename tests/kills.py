@@ -48,7 +48,7 @@ OPTIONS: dict[str, Any] = {
     "progress": False, "device": "cpu", "batch_size": 3,
 }  # fmt: skip
 TIMES = ("seconds", "seconds_validation", "data_share")
-PATIENCE = 300.0  # seconds that a training may take on a busy machine
+PATIENCE = 1800.0  # seconds that a training may take on a busy machine
 DELAYS = (0.0, 0.003, 0.02, 0.2)  # the longest time from a change to a file until the kill
 ABOUT = "about to write"
 

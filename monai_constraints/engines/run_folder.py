@@ -60,9 +60,10 @@ def take_folder(folder: str | os.PathLike[str], *, resume: bool = False, restart
     elif found and not isinstance(parser.get("train#dataset#data"), list):
         what = "a finished training" if MODEL in found else "a training that was interrupted"
         go_on = "--resume True goes on with it, " if CHECKPOINT in found else ""
+        python = "(from Python resume=True, restart=True; of MonaiAlgo in train_kwargs)"
         raise FileExistsError(
-            f"take_folder: {folder} holds {what} ({found[0]}); {go_on}--restart True begins anew and replaces it, or "
-            "choose another --output_dir"
+            f"take_folder: {folder} holds {what} ({found[0]}); {go_on}--restart True begins anew and replaces it "
+            f"{python}, or choose another --output_dir"
         )
 
 
