@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from monai_constraints.arrays import native
 from monai_constraints.data.volume_file import (
     FILE_SHAPE,
     CaseError,
@@ -112,7 +113,7 @@ class LoadCased(MapTransform):
         return self._checked(volume, channels[0][1], key, where)
 
     def _in_memory(self, value: Any, key: Hashable, where: str) -> MetaTensor:
-        tensor = torch.as_tensor(value)
+        tensor = torch.as_tensor(native(value) if isinstance(value, np.ndarray) else value)
         meta = dict(tensor.meta) if isinstance(tensor, MetaTensor) else {}
         if tensor.ndim not in (3, 4):
             raise CaseError([f"{where}: {tuple(tensor.shape)} in memory, expected channels first, (C, X, Y[, Z])"])
@@ -143,7 +144,7 @@ class LoadCased(MapTransform):
         elif self.classes is not None:
             volume = self._classes(volume, key, where)
         affine = torch.as_tensor(np.asarray(meta["affine"]), dtype=torch.float64)
-        return MetaTensor(torch.from_numpy(np.ascontiguousarray(volume)), affine=affine, meta={
+        return MetaTensor(torch.from_numpy(native(volume)), affine=affine, meta={
             **{name: value for name, value in meta.items() if name != "affine"}, "original_channel_dim": 0,
         })  # fmt: skip
 

@@ -10,6 +10,7 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor
 
+from ...arrays import of_classes
 from ...constraints import BoundsRule, Common, Statistic, check_bounds
 from ...constraints.plain import plain
 from ...keys import CASE, IMAGE, LABEL, PATIENT, UNKNOWN, bounds_key
@@ -79,7 +80,7 @@ class ConstraintBoundsd(Transform):
         self._warned: set[Any] = set()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        f, no_bound = self.statistic.ruled, torch.tensor([-float("inf"), float("inf")])
+        f = self.statistic.ruled
         if isinstance(self.rule, Given):
             bounds = _read(data, self.key, len(self.classes), _interval, "pairs [a, b]")
             check_bounds(bounds, classes=len(self.classes), name=f"{self.key} of case {data.get(CASE)!r}")
@@ -94,7 +95,8 @@ class ConstraintBoundsd(Transform):
             else:
                 values, present, voxels = _measure(data, f, self.source, self.image_key)
             bounds = self.rule(values, present, voxels=voxels, absent=f.absent, minimum=f.minimum)
-            bounds = bounds if known is None else torch.where(known[..., None], bounds, no_bound)
+            if known is not None:
+                bounds = torch.where(known[..., None], bounds, bounds.new_tensor([-float("inf"), float("inf")]))
         self._check_reach(bounds, data)
         return {**data, self.key: self.statistic.link(bounds)}
 
@@ -132,14 +134,15 @@ def _measure(
     sample: Mapping[Hashable, Any], statistic: Statistic, key: str, image_key: str
 ) -> tuple[Tensor, Tensor, int]:
     """Values (K, M) and presence (K,) of the classes in a sample's label, and its number of voxels."""
-    label = torch.as_tensor(_entry(sample, key))
+    label = of_classes(_entry(sample, key))
     image = torch.as_tensor(_entry(sample, image_key))[None] if statistic.needs_image else None
     label = plain(label)
     if label.ndim not in (3, 4) or label.shape[0] != 1:
         raise ValueError(f"bounds: {key!r} must be (1, *S) integer classes, got {tuple(label.shape)}")
     _check_label(label, key, sample)
     classes = _classes(statistic)
-    channels = torch.arange(max(classes) + 1).reshape(-1, *[1] * (label.ndim - 1))
+    # Two at least: a single channel would be the structure, whatever its number.
+    channels = torch.arange(max(*classes, 1) + 1, device=label.device).reshape(-1, *[1] * (label.ndim - 1))
     mask = (label == channels)[None].float()
     values, present = statistic(mask, image=image)[0], mask.flatten(2).any(-1)[0, classes]
     # A relation of classes is there where all of them are.

@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from monai_constraints.arrays import of_classes
 from monai_constraints.keys import UNKNOWN
 
 __all__ = ["OneStructured"]
@@ -56,7 +57,7 @@ class OneStructured(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.key_iterator(sample):
-            source = torch.as_tensor(sample[key])
+            source = of_classes(sample[key])
             values = source.as_subclass(torch.Tensor)
             if values.dtype == torch.uint8 and not values.is_cuda:
                 # As `LoadCased` reads labels: each value is a place in the table. NumPy needs no wider type for that.

@@ -15,6 +15,8 @@ from monai.transforms import MapTransform
 from monai.transforms.utils import distance_transform_edt
 from monai.utils import convert_to_dst_type, convert_to_numpy, optional_import
 
+from monai_constraints.arrays import of_classes
+
 from ...keys import UNKNOWN
 
 __all__ = ["Crossing", "SpacingName", "ToDistanced", "crossing_distance", "is_class"]
@@ -121,7 +123,7 @@ class ToDistanced(MapTransform):
         sample = dict(data)
         if self.key not in sample:
             raise KeyError(f"{self.name}: the sample has no '{self.key}'; its keys are {sorted(map(str, sample))}")
-        source = torch.as_tensor(sample[self.key])
+        source = of_classes(sample[self.key])
         # NumPy rather than PyTorch: several threads wait for each other longer than such small arrays take.
         written = self.written(convert_to_numpy(source), sample, source.device)
         sample[self.output], *_ = convert_to_dst_type(written, dst=source, dtype=torch.float32)
