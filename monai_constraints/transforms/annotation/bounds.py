@@ -159,8 +159,7 @@ def _check_label(label: Tensor, key: str, sample: Mapping[Hashable, Any]) -> Non
     if wrong.any():
         found = label[wrong].unique().tolist()[:5]
         raise ValueError(
-            f"bounds: {key!r} of case {sample.get(CASE, '(not named)')!r} holds {found}, expected classes 0, 1, ..., "
-            f"or "
+            f"bounds: {key!r} of case {sample.get(CASE, '(not named)')!r} holds {found}, expected classes 0, 1, ... or "
             f"{UNKNOWN} where nothing is annotated; map them before, with MapLabelValued, and resample labels with "
             "mode='nearest'"
         )
