@@ -78,6 +78,7 @@ TABLE = {
     ),
     "isles": Bundle(make_isles, isles_datalist, SMALL_UNET, LARGER_UNET),
     "stroke_flair": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET),
+    "stroke_boxes": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET, lines=150),
     "wmh": Bundle(make_wmh, wmh_datalist, SMALL_UNET, LARGER_UNET),
 }
 TABLE["promise12_points"] = Bundle(
