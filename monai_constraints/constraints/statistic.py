@@ -183,6 +183,10 @@ class Statistic(ABC):
         """Bounds of `ruled` (..., 2) to bounds of this statistic."""
         return bounds
 
+    def unlink(self, bounds: Tensor) -> Tensor:
+        """The other way."""
+        return bounds
+
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         """Bounds (B, K, M, 2) after each image was moved by a similarity c -> centre + matrix (c - centre).
 

@@ -10,11 +10,15 @@ from .cached_slices import CachedSlices
 from .checks import check_cases, check_model, check_output_dir
 from .datalist import all_cases, cases_of, choose_cases, find_images, log_cases, read_datalist, write_datalist
 from .datasets.circles import TwoCircles
+from .few_annotated import few_annotated
+from .known_sizes import OracleSizes, PositionPrior, UnknownSizes
 from .loaders import slice_loader
 from .loading import CaseError, LoadCased
+from .mixed_slices import MixedSlices
 from .oversampled import Oversampled
 from .preflight import Preflight
-from .samplers import GroupBatchSampler, epoch_sampler
+from .regressed_sizes import RegressedSizes
+from .samplers import GroupBatchSampler, MixedSampler, epoch_sampler
 from .slices import SliceDataset
 
 __all__ = [
@@ -22,10 +26,16 @@ __all__ = [
     "CaseError",
     "GroupBatchSampler",
     "LoadCased",
+    "MixedSampler",
+    "MixedSlices",
+    "OracleSizes",
     "Oversampled",
+    "PositionPrior",
     "Preflight",
+    "RegressedSizes",
     "SliceDataset",
     "TwoCircles",
+    "UnknownSizes",
     "all_cases",
     "cases_of",
     "check_cases",
@@ -33,6 +43,7 @@ __all__ = [
     "check_output_dir",
     "choose_cases",
     "epoch_sampler",
+    "few_annotated",
     "find_images",
     "log_cases",
     "read_datalist",

@@ -5,10 +5,14 @@ from __future__ import annotations
 from .annotation.absent_annotation import AbsentAnnotatedd
 from .annotation.bounds import ConstraintBoundsd, Given, Values, common_bounds
 from .annotation.full_annotation import FullyAnnotatedd
+from .annotation.label_if_annotated import LabelIfAnnotatedd
+from .annotation.pseudo_labels import PseudoLabeld
+from .annotation.regressed import RegressedBoundsd
 from .annotation.scribbles import FullLabeld, ScribbleLabeld
 from .annotation.structure import OneStructured
 from .annotation.weak_labels import ErodedLabeld, PointLabeld
 from .augmentation.batch import BatchGamma, BatchIntensity, BatchSimilarity
+from .augmentation.copy_paste import BatchCopyPaste
 from .augmentation.dihedral import RandDihedrald
 from .grid.common_voxel import CommonVoxeld
 from .grid.to_grid import ToGridd
@@ -22,6 +26,7 @@ from .postprocessing.save_mask import SaveMaskd
 __all__ = [
     "ToGridd",
     "AbsentAnnotatedd",
+    "BatchCopyPaste",
     "BatchGamma",
     "BatchIntensity",
     "BatchSimilarity",
@@ -33,10 +38,13 @@ __all__ = [
     "FullyAnnotatedd",
     "GeodesicDistanceMapd",
     "Given",
+    "LabelIfAnnotatedd",
     "LargestComponentd",
     "OneStructured",
     "PointLabeld",
+    "PseudoLabeld",
     "RandDihedrald",
+    "RegressedBoundsd",
     "ScalePercentilesd",
     "ScribbleLabeld",
     "SaveMaskd",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from .absent_annotation import AbsentAnnotatedd
 from .bounds import ConstraintBoundsd, Given, Values, common_bounds
 from .full_annotation import FullyAnnotatedd
+from .label_if_annotated import LabelIfAnnotatedd
+from .pseudo_labels import PseudoLabeld
+from .regressed import RegressedBoundsd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .structure import OneStructured
 from .weak_labels import ErodedLabeld, PointLabeld
@@ -16,8 +19,11 @@ __all__ = [
     "FullLabeld",
     "FullyAnnotatedd",
     "Given",
+    "LabelIfAnnotatedd",
     "OneStructured",
     "PointLabeld",
+    "PseudoLabeld",
+    "RegressedBoundsd",
     "ScribbleLabeld",
     "Values",
     "common_bounds",
