@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals, sides
+from .conformal import ConformalMargin, Margin, RelativeMargin, conformal_quantile, highest_level
 from .lagrangians import AugmentedLagrangian, NuPI, ReLULagrangian, StandardLagrangian
 from .multipliers import Multipliers, observing
 from .patch import Patch
@@ -18,6 +19,7 @@ __all__ = [
     "BoundsRule",
     "Centroid",
     "Common",
+    "ConformalMargin",
     "ExactProposals",
     "GroupPooling",
     "Groups",
@@ -26,6 +28,7 @@ __all__ = [
     "Individual",
     "LegacyProposals",
     "LogBarrier",
+    "Margin",
     "MeanIntensity",
     "Multipliers",
     "NuPI",
@@ -36,6 +39,7 @@ __all__ = [
     "Proposals",
     "Quadratic",
     "ReLULagrangian",
+    "RelativeMargin",
     "Root",
     "Size",
     "Spread",
@@ -46,8 +50,10 @@ __all__ = [
     "Unbounded",
     "active",
     "check_bounds",
+    "conformal_quantile",
     "duality_gap_bound",
     "get_pooling",
+    "highest_level",
     "observing",
     "residuals",
     "sides",

@@ -102,18 +102,27 @@ class PositionPrior:
         self.classes = [classes] if isinstance(classes, int) else list(classes)
         self.name, self.level, self.axis = name, level, axis
 
-    def __call__(self, annotated: Sequence[Case], others: Sequence[Case], validation: Sequence[Case]) -> list[Case]:
+    def held_out(self, annotated: Sequence[Case]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Predictions and truth (S, K) in mm2 of each annotated case, each patient predicted from the others.
+
+        Raises:
+            ValueError: fewer than two patients.
+        """
         patients = sorted({owner(case) for case in annotated})
         if len(patients) < 2:
             raise ValueError("PositionPrior: one annotated patient, expected two or more to have a margin; annotate more")
-        phase = _phases([*annotated, *others])
-        areas = {case_name(case): slice_areas(case, self.classes, axis=self.axis) for case in annotated}
-        held_out = []
+        phase, areas = _phases(annotated), self._areas(annotated)
+        found = []
         for case in annotated:
             rest = [one for one in annotated if owner(one) != owner(case)]
             truth = areas[case_name(case)]
-            held_out.append(np.abs(_profile(case, rest, areas, phase, len(truth)) - truth))
-        margin = np.quantile(np.concatenate(held_out), self.level, axis=0, method="higher")  # (K,)
+            found.append((_profile(case, rest, areas, phase, len(truth)), truth))
+        return found
+
+    def __call__(self, annotated: Sequence[Case], others: Sequence[Case], validation: Sequence[Case]) -> list[Case]:
+        residuals = [np.abs(predicted - truth) for predicted, truth in self.held_out(annotated)]
+        margin = np.quantile(np.concatenate(residuals), self.level, axis=0, method="higher")  # (K,)
+        phase, areas = _phases([*annotated, *others]), self._areas(annotated)
         made = []
         for case in others:
             depth = LoadCased([IMAGE])({IMAGE: case[IMAGE]})[IMAGE].shape[1:][self.axis]
@@ -121,6 +130,9 @@ class PositionPrior:
             bounds = np.stack([predicted - margin, predicted + margin], axis=-1).clip(min=0)
             made.append(_with(case, self.name, predicted, bounds))
         return made
+
+    def _areas(self, cases: Sequence[Case]) -> dict[str, np.ndarray]:
+        return {case_name(case): slice_areas(case, self.classes, axis=self.axis) for case in cases}
 
 
 def _profile(
