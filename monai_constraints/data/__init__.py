@@ -18,8 +18,10 @@ from .mixed_slices import MixedSlices
 from .oversampled import Oversampled
 from .preflight import Preflight
 from .regressed_sizes import RegressedSizes
+from .residuals import Residuals
 from .samplers import GroupBatchSampler, MixedSampler, epoch_sampler
 from .slices import SliceDataset
+from .units import PhysicalUnits
 
 __all__ = [
     "CachedSlices",
@@ -30,9 +32,11 @@ __all__ = [
     "MixedSlices",
     "OracleSizes",
     "Oversampled",
+    "PhysicalUnits",
     "PositionPrior",
     "Preflight",
     "RegressedSizes",
+    "Residuals",
     "SliceDataset",
     "TwoCircles",
     "UnknownSizes",
