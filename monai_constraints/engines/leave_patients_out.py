@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_constraints.constraints import Margin, highest_level
+from monai_constraints.constraints import ConformalMargin, Margin, highest_level
 from monai_constraints.data import CachedSlices, PhysicalUnits, PositionPrior, Residuals
 from monai_constraints.engines.value_trainer import ValueTrainer
 from monai_constraints.files import replacing
@@ -89,7 +89,7 @@ class LeavePatientsOut:
         dataset = self.trainer.dataset
         owners = [dataset[index][PATIENT] for index in range(len(dataset))]
         folds = self.folds(owners)
-        self.check_level(len(set(owners)))
+        self.check_level(len(set(owners)), len(owners))
         done = self._done(folds)
         for number, patients in enumerate(folds):
             if number < len(done):
@@ -131,13 +131,16 @@ class LeavePatientsOut:
         count = min(len(patients), self.max_folds)
         return [patients[number::count] for number in range(count)]
 
-    def check_level(self, patients: int) -> None:
-        """Refuse a margin that so many patients cannot promise, before anything is trained."""
-        level, unit = getattr(self.margin, "level", None), getattr(self.margin, "unit", None)
-        if unit == "patient" and level is not None and level > highest_level(patients) + 1e-9:
+    def check_level(self, patients: int, slices: int) -> None:
+        """Refuse a margin that so many patients and slices cannot promise, before anything is trained."""
+        if not isinstance(self.margin, ConformalMargin):
+            return
+        unit, level = self.margin.unit, self.margin.level
+        count = patients if unit == "patient" else slices
+        if level > highest_level(count) + 1e-9:
             raise ValueError(
-                f"LeavePatientsOut: {patients} patients can promise a coverage of {highest_level(patients):.3f} at most, "
-                f"the margin's level is {level}; ask for less, annotate more, or take unit='slice'"
+                f"LeavePatientsOut: {count} {unit}s can promise a coverage of {highest_level(count):.3f} at most, the "
+                f"margin's level is {level}; ask for less, annotate more, or take unit='slice'"
             )
 
     def _fold(self, number: int, patients: Sequence[str], owners: Sequence[str], count: int) -> Tensor:
@@ -195,9 +198,11 @@ class LeavePatientsOut:
             "trained_on": patients, "folds": folds, "epochs": epochs, "mean_absolute_error": errors,
             "position_prior": prior, "highest_level_of_patients": round(highest_level(len(patients)), 4), "margin": about,
         }  # fmt: skip
-        if len(patients) > 2 and (about["unit"] != "patient" or about["level"] <= highest_level(len(patients) - 1)):
+        try:
             slices, whole = residuals.coverage(self.margin)
             content["held_out_coverage"] = {"slices": round(slices, 4), "patients": round(whole, 4)}
+        except ValueError:
+            content["held_out_coverage"] = None  # one patient fewer cannot promise this level
         with replacing(self.folder / SUMMARY) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         logger.info("LeavePatientsOut: %s", json.dumps(content))
