@@ -14,8 +14,8 @@ import pytest
 import torch
 import yaml
 from bundle_data import BUNDLES, make_acdc_semi
-from bundles import configs, messages, run
 
+from bundles import configs, messages, run
 from monai_constraints.data import RegressedSizes, Residuals, few_annotated, read_datalist
 from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.known_sizes import slice_areas
@@ -67,7 +67,8 @@ def test_what_a_run_writes(data: Path, trained: Path) -> None:
     assert found.true[2, 0, 0] == 0 and found.prior is not None and not found.prior.isnan().any()
     summary = json.loads((trained / "regressor.json").read_text())
     assert summary["trained_on"] == ["patient001", "patient002"] and summary["highest_level_of_patients"] == 0.6667
-    assert summary["mean_absolute_error"] == [[pytest.approx(float((found.true - found.predicted).abs().mean()), abs=1e-3)]]
+    error = float((found.true - found.predicted).abs().mean())
+    assert summary["mean_absolute_error"] == [[pytest.approx(error, abs=1e-3)]]
     with open(trained / "errors.csv") as file:
         errors = {int(row["epoch"]): float(row["class3_value0"]) for row in csv.DictReader(file)}
     assert summary["epochs"] == min(errors, key=lambda epoch: errors[epoch])
@@ -101,8 +102,8 @@ def test_no_other_label_and_no_reported_patient_enters(data: Path, trained: Path
             number = int(path.parent.name.removeprefix("patient"))
             if number > 2 and (path.name.endswith(("_gt.nii.gz", "_scribble.nii.gz")) or number >= 13):
                 file: Any = nib.load(path)
-                made = nib.Nifti1Image(rng.integers(0, 4, file.shape).astype(file.get_data_dtype()), file.affine, file.header)
-                nib.save(made, path)
+                noisy = rng.integers(0, 4, file.shape).astype(file.get_data_dtype())
+                nib.save(nib.Nifti1Image(noisy, file.affine, file.header), path)
         out = tmp_path / f"out{noise}"
         train(copied, out)
         predict(out)

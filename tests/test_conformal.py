@@ -26,7 +26,8 @@ def simulated(patients: int, slices: int, seed: int) -> tuple[torch.Tensor, torc
 def test_quantile_is_the_smallest_score_that_enough_scores_do_not_pass(scores: list[float], level: float) -> None:
     given_scores = torch.tensor(scores, dtype=torch.float64)
     if level > highest_level(len(scores)) + 1e-6:
-        with pytest.raises(ValueError, match=f"{len(scores)} scores can promise {highest_level(len(scores)):.3f} at most"):
+        text = f"{len(scores)} scores can promise {highest_level(len(scores)):.3f} at most"
+        with pytest.raises(ValueError, match=text):
             conformal_quantile(given_scores, level)
     elif level < highest_level(len(scores)):
         found = conformal_quantile(given_scores, level)

@@ -19,7 +19,9 @@ def highest_level(count: int) -> float:
 
 
 def conformal_quantile(scores: Tensor, level: float) -> float:
-    """The ceil((n + 1) level)-th smallest of n scores: a new one, exchangeable with them, is at most it with this level.
+    """The ceil((n + 1) level)-th smallest of n scores: a new one, exchangeable with them, is at most that large.
+
+    It is so with a probability of `level` or more.
 
     Args:
         scores: (n,), without NaN.
@@ -36,8 +38,8 @@ def conformal_quantile(scores: Tensor, level: float) -> float:
     rank = math.ceil((n + 1) * level - 1e-9)  # 6 * 5/6 is 5, and not a little more
     if rank > n:
         raise ValueError(
-            f"conformal_quantile: {n} scores can promise {highest_level(n):.3f} at most, level={level}; ask for less, or "
-            "have more annotated"
+            f"conformal_quantile: {n} scores can promise {highest_level(n):.3f} at most, level={level}; ask for less, "
+            "or have more annotated"
         )
     return float(scores.flatten().sort().values[rank - 1])
 
@@ -145,8 +147,8 @@ class ConformalMargin(Margin):
         super().__init__(minimum=minimum)
         if unit not in ("slice", "patient") or not 0 < level < 1 or smallest < 0:
             raise ValueError(
-                f"ConformalMargin: unit={unit!r}, level={level}, smallest={smallest}; expected 'slice' or 'patient', a "
-                "level above 0 and below 1, and 0 or more"
+                f"ConformalMargin: unit={unit!r}, level={level}, smallest={smallest}; expected 'slice' or 'patient', "
+                "a level above 0 and below 1, and 0 or more"
             )
         if scaled and (minimum < 0 or offset <= 0):
             raise ValueError(
@@ -206,7 +208,7 @@ class ConformalMargin(Margin):
             raise ValueError("ConformalMargin: a class has no known value in any slice; annotate patients who have it")
         if self.level > highest_level(len(scores)) + 1e-9:
             raise ValueError(
-                f"ConformalMargin: {len(scores)} {self.unit}s can promise a coverage of {highest_level(len(scores)):.3f} "
-                f"at most, level={self.level}; ask for less, have more patients annotated, or take unit='slice'"
+                f"ConformalMargin: {len(scores)} {self.unit}s can promise a coverage of "
+                f"{highest_level(len(scores)):.3f} at most, level={self.level}; ask for less, have more patients annotated, or take unit='slice'"
             )
         return conformal_quantile(scores, self.level)

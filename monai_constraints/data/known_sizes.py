@@ -110,7 +110,9 @@ class PositionPrior:
         """
         patients = sorted({owner(case) for case in annotated})
         if len(patients) < 2:
-            raise ValueError("PositionPrior: one annotated patient, expected two or more to have a margin; annotate more")
+            raise ValueError(
+                "PositionPrior: one annotated patient, expected two or more to have a margin; annotate more"
+            )
         phase, areas = _phases(annotated), self._areas(annotated)
         found = []
         for case in annotated:

@@ -57,7 +57,8 @@ class PhysicalUnits:
         f, bounded = self.statistic.ruled, values.clamp_min(self.statistic.minimum)
         natural = self.statistic.unlink(bounded.unsqueeze(-1)).squeeze(-1)
         plane = [place for place in range(3) if place != self.axis % 3]
-        pixel = (torch.full((len(values), 2), self.voxel_size) if self.voxel_size else spacing.cpu()[:, plane]) * self.zoom
+        size = torch.full((len(values), 2), self.voxel_size) if self.voxel_size else spacing.cpu()[:, plane]
+        pixel = size * self.zoom
         if isinstance(f, Size):
             return natural * pixel.prod(1).reshape(-1, 1, 1)
         if isinstance(f, Spread):

@@ -125,8 +125,8 @@ class LeavePatientsOut:
         patients = sorted(set(owners))
         if len(patients) < 2:
             raise ValueError(
-                f"LeavePatientsOut: {len(patients)} annotated patient, expected two or more: errors are measured on one "
-                "who was left out; annotate more (annotated_count)"
+                f"LeavePatientsOut: {len(patients)} annotated patient, expected two or more: errors are measured on "
+                "one who was left out; annotate more (annotated_count)"
             )
         count = min(len(patients), self.max_folds)
         return [patients[number::count] for number in range(count)]
@@ -139,8 +139,8 @@ class LeavePatientsOut:
         count = patients if unit == "patient" else slices
         if level > highest_level(count) + 1e-9:
             raise ValueError(
-                f"LeavePatientsOut: {count} {unit}s can promise a coverage of {highest_level(count):.3f} at most, the "
-                f"margin's level is {level}; ask for less, annotate more, or take unit='slice'"
+                f"LeavePatientsOut: {count} {unit}s can promise a coverage of {highest_level(count):.3f} at most, "
+                f"the margin's level is {level}; ask for less, annotate more, or take unit='slice'"
             )
 
     def _fold(self, number: int, patients: Sequence[str], owners: Sequence[str], count: int) -> Tensor:
@@ -196,7 +196,8 @@ class LeavePatientsOut:
         content: dict[str, Any] = {
             "statistic": type(self.units.statistic.ruled).__name__, "classes": self.classes, "unit": self.units.unit,
             "trained_on": patients, "folds": folds, "epochs": epochs, "mean_absolute_error": errors,
-            "position_prior": prior, "highest_level_of_patients": round(highest_level(len(patients)), 4), "margin": about,
+            "position_prior": prior, "highest_level_of_patients": round(highest_level(len(patients)), 4),
+            "margin": about,
         }  # fmt: skip
         try:
             slices, whole = residuals.coverage(self.margin)

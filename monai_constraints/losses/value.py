@@ -17,8 +17,8 @@ class ValueLoss(nn.Module):
     r"""(R(x) - f(y))^2 (thesis 5.2), as the quadratic penalty (2.3) on bounds [a, b] = [f(y), f(y)].
 
     So targets are bounds like any others: augmentation moves them along (`BatchSimilarity`), one that is infinite is
-    not known and counts for nothing, such as the centroid of what is not there, and a measured interval is a target too.
-    An empty slice has the size [0, 0] and counts.
+    not known and counts for nothing, such as the centroid of what is not there, and a measured interval is a target
+    too. An empty slice has the size [0, 0] and counts.
 
     Args:
         name: of the statistic; the targets are `<name>_bounds`, (B, K, M, 2), in the units of the predictions.
@@ -43,8 +43,8 @@ class ValueLoss(nn.Module):
         bounds = targets[self.key]
         if bounds.shape != (*predicted.shape, 2):
             raise ValueError(
-                f"ValueLoss: predictions {tuple(predicted.shape)} and {self.key} {tuple(bounds.shape)}; expected (B, K, "
-                "M) and (B, K, M, 2)"
+                f"ValueLoss: predictions {tuple(predicted.shape)} and {self.key} {tuple(bounds.shape)}; expected "
+                "(B, K, M) and (B, K, M, 2)"
             )
         total = residuals(predicted, bounds).clamp_min(0).square().sum()
         known = active(bounds).any(-1).sum().clamp_min(1)

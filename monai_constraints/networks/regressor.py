@@ -57,8 +57,8 @@ class PooledEncoder(nn.Module):
 class Standardised(nn.Module):
     """R(x) = mean + deviation * network(x), for K classes with M values each: the network learns numbers near 1.
 
-    Mean and deviation are those of the training's targets and travel with the weights. Until `fit` they are 0 and 1, the
-    raw values that the thesis's regressor learns.
+    Mean and deviation are those of the training's targets and travel with the weights. Until `fit` they are 0 and 1,
+    the raw values that the thesis's regressor learns.
 
     Args:
         network: (B, C, *S) to K * M numbers a sample.
@@ -87,7 +87,7 @@ class Standardised(nn.Module):
         if not bool(count.all()):
             k, m = (count == 0).nonzero()[0].tolist()
             raise ValueError(
-                f"Standardised: value {m} of class number {k} is known in no slice; annotate patients who have the class"
+                f"Standardised: value {m} of class number {k} is known in no slice; annotate patients who have it"
             )
         mean = targets.nan_to_num(0.0).sum(0) / count
         variance = torch.where(known, (targets - mean).square(), 0.0).sum(0) / count
@@ -98,7 +98,7 @@ class Standardised(nn.Module):
         found: Tensor = self.network(image)
         if found.numel() != len(image) * self.mean.numel():
             raise ValueError(
-                f"Standardised: the network gives {tuple(found.shape)}, expected {self.mean.numel()} numbers a sample, K "
-                f"= {self.mean.shape[0]} classes of M = {self.mean.shape[1]} values; correct its output channels"
+                f"Standardised: the network gives {tuple(found.shape)}, expected {self.mean.numel()} numbers a sample, "
+                f"K = {self.mean.shape[0]} classes of M = {self.mean.shape[1]} values; correct its output channels"
             )
         return self.mean + self.deviation * found.float().reshape(len(image), *self.mean.shape)

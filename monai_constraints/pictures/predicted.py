@@ -22,7 +22,7 @@ def plot_predicted(residuals: Residuals, png_path: str | Path, *, unit: str) -> 
         png_path: the picture.
         unit: of the values.
     """
-    count, classes, values = residuals.true.shape
+    _, classes, values = residuals.true.shape
     figure = Figure(figsize=(6.2 * values * classes, 6.4), layout="constrained")
     panels = figure.subplots(1, values * classes, squeeze=False)[0]
     for place, axes in enumerate(panels):
@@ -30,12 +30,14 @@ def plot_predicted(residuals: Residuals, png_path: str | Path, *, unit: str) -> 
         true = residuals.true[:, k, m].numpy()
         known = np.isfinite(true)
         error = float(residuals.errors()[k, m])
-        title = f"class {residuals.classes[k]}" + (f", value {m}" if values > 1 else "") + f": off by {error:.0f} on average"
+        title = f"class {residuals.classes[k]}" + (f", value {m}" if values > 1 else "")
+        title += f": off by {error:.0f} on average"
         if residuals.prior is not None:
             prior = residuals.prior[:, k, m].numpy()
             axes.scatter(true[known], prior[known], s=45, color="0.75", label="place of the slice alone")
             title += f"\nplace of the slice alone: {float(residuals.errors(prior=True)[k, m]):.0f}"
-        axes.scatter(true[known], residuals.predicted[:, k, m].numpy()[known], s=45, color=COLOURS[0], label="regressor")
+        predicted = residuals.predicted[:, k, m].numpy()
+        axes.scatter(true[known], predicted[known], s=45, color=COLOURS[0], label="regressor")
         ends = [min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])]
         axes.plot(ends, ends, color="0.3", linewidth=1.5)
         axes.set(xlim=ends, ylim=ends, aspect="equal")
