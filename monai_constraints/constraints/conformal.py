@@ -152,8 +152,8 @@ class ConformalMargin(Margin):
             )
         if scaled and (minimum < 0 or offset <= 0):
             raise ValueError(
-                f"ConformalMargin: minimum={minimum} and offset={offset}; a root needs values that are not negative and "
-                "an offset above 0, or pass scaled=False"
+                f"ConformalMargin: minimum={minimum} and offset={offset}; a root needs values that are not negative "
+                "and an offset above 0, or pass scaled=False"
             )
         self.level, self.unit, self.scaled, self.offset, self.smallest = level, unit, scaled, offset, smallest
         self.quantile: Tensor | None = None
@@ -209,6 +209,7 @@ class ConformalMargin(Margin):
         if self.level > highest_level(len(scores)) + 1e-9:
             raise ValueError(
                 f"ConformalMargin: {len(scores)} {self.unit}s can promise a coverage of "
-                f"{highest_level(len(scores)):.3f} at most, level={self.level}; ask for less, have more patients annotated, or take unit='slice'"
+                f"{highest_level(len(scores)):.3f} at most, level={self.level}; ask for less, have more "
+                "patients annotated, or take unit='slice'"
             )
         return conformal_quantile(scores, self.level)

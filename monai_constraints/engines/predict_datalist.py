@@ -95,7 +95,8 @@ class PredictDatalist:
             training.append({**{key: value for key, value in case.items() if key != ANNOTATED}, **made})
         about = {
             "statistic": type(self.units.statistic.ruled).__name__, "classes": held_out.classes,
-            "unit": self.units.unit, "margin": self.margin.describe(), "regressor": checksum, "trained_on": sorted(annotated),
+            "unit": self.units.unit, "margin": self.margin.describe(), "regressor": checksum,
+            "trained_on": sorted(annotated),
         }  # fmt: skip
         rest = {key: value for key, value in self.datalist.items() if key != "training"}
         content: Any = {"training": training, **rest, "regressed": {self.name: about}}
