@@ -146,7 +146,7 @@ def test_killed_in_the_second_fold_it_goes_on_there(
         ({"annotated_count": 1}, "1 annotated patient, expected two or more"),
         ({"annotated_count": None}, 'no case of the training list is marked "annotated": true'),
         ({"margin#level": 0.7, "margin#unit": "patient"}, "2 patients can promise a coverage of 0.667 at most"),
-        ({"values": 2}, r"expected (1, 1, 2)"),
+        ({"regressor#out_channels": 2}, "expected 1 numbers a sample"),
     ],
 )
 def test_refused_before_training(options: dict[str, Any], text: str, data: Path, tmp_path: Path) -> None:
