@@ -65,11 +65,20 @@ def volumes(annotated: int, others: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("annotated", [1, 6])
 def test_batches_of_the_loader(annotated: int) -> None:
     data = MixedSlices(volumes(annotated, 7), lambda case: case, samples=40, share=0.5, classes=["disc"])
+    assert data.annotated == [True] * 3 * annotated + [False] * 21
     loader = slice_loader(data, batch_size=4)
     batches = list(loader)
     assert len(batches) == 10 and len(data) == 3 * (annotated + 7)
     assert all((batch["weak"] < 255).flatten(1).all(1).sum() == 2 for batch in batches)
     assert len(list(slice_loader(data, batch_size=4, shuffle=False))) == -(-len(data) // 4)
+
+
+def test_where_no_case_says_it_those_with_a_label_are_annotated() -> None:
+    cases = volumes(2, 1)
+    for case in cases:
+        case["label" if case.pop("annotated", False) else "image"] = case["image"]
+    data = MixedSlices(cases, lambda case: case, samples=4, of_volume=[lambda case: {**case, "image": case["image"] + 1}])
+    assert data.annotated == [True] * 6 + [False] * 3 and float(data[0]["image"].mean()) == 1
 
 
 def test_refusals() -> None:
