@@ -1,4 +1,4 @@
-"""Regressor, its predictions, and the segmentation, one after the other, each from where it stopped (thesis 5.3)."""
+"""The regressor with its predictions, then the segmentation, each from where it stopped (thesis 5.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai_constraints.files import replacing
 __all__ = ["Stage", "run_stages", "stages_of"]
 
 REGRESSOR, SEGMENTATION, ALONE = "acdc_size", "acdc_semi", "full_few"
-SIZES, RECORD, GAIN = "sizes.json", "semi.json", "gain.png"
+SIZES, RECORD, GAIN = "datalist.json", "semi.json", "gain.png"  # the first is what the regressor's training writes
 # Who is annotated the regressor's list says; the segmentation reads it there.
 CHOICE = ("datalist_file", "annotated_count", "patients", "draw")
 BOTH = ("dataset_dir", "seed", "device", "progress", "structure", "label_classes", "class_names", "slice_axis")
@@ -37,7 +37,7 @@ def stages_of(
     rows: str = "",
     alone: bool = False,
 ) -> list[Stage]:
-    """The stages in a folder: size/, sizes.json, segmentation/, and with `alone` the annotated cases by themselves.
+    """The stages in a folder: size/ with its datalist, segmentation/, and with `alone` the annotated cases themselves.
 
     Args:
         folder: of the chain.
@@ -47,16 +47,12 @@ def stages_of(
         rows: of the segmentation, with commas between; its folder is called after them.
         alone: train the row `full_few` too, of which `gain.png` shows the difference.
     """
-    size, sizes = folder / "size", folder / SIZES
+    size = folder / "size"
+    sizes = size / SIZES
     first = {key: value for key, value in options.items() if key in (*CHOICE, *BOTH)} | dict(regressor or {})
     second = {key: value for key, value in options.items() if key not in CHOICE} | {"datalist_file": sizes}
     found = [
-        _training("regressor", REGRESSOR, "", size, first),
-        Stage(
-            "predictions",
-            ["monai.bundle", "run", "--config_file", str(size / "inference.yaml"), "--sizes_file", str(sizes)],
-            sizes,
-        ),
+        _training("regressor", REGRESSOR, "", size, first)._replace(made=sizes),
         _training("segmentation", SEGMENTATION, rows, folder / "_".join(["segmentation", *_listed(rows)]), second),
     ]
     if alone:
@@ -67,8 +63,8 @@ def stages_of(
 def run_stages(folder: Path, stages: Sequence[Stage], options: Mapping[str, Any]) -> int:
     """Run what is not finished, in order; the same call goes on after an interruption.
 
-    A stage whose file is there is skipped, and so is every stage before `sizes.json` where that is there: predictions
-    need no regressor any more, and may come from elsewhere.
+    A stage whose file is there is skipped. That of the regressor is the list with its predictions, which need no
+    regressor any more and may come from elsewhere.
 
     Args:
         folder: of the chain.
@@ -83,10 +79,8 @@ def run_stages(folder: Path, stages: Sequence[Stage], options: Mapping[str, Any]
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_record(folder / RECORD, options)
-    sizes = folder / SIZES
-    for place, stage in enumerate(stages):
-        before_sizes = any(later.made == sizes for later in stages[place:])
-        if stage.made.is_file() or (before_sizes and sizes.is_file()):
+    for stage in stages:
+        if stage.made.is_file():
             sys.stdout.write(f"{stage.name}: finished, {stage.made}\n")
             continue
         sys.stdout.write(f"{stage.name}: python -m {' '.join(stage.arguments)}\n")
@@ -132,7 +126,8 @@ def _check_record(path: Path, options: Mapping[str, Any]) -> None:
     if differing:
         lines = "; ".join(f"{key} is {now.get(key)}, was {before.get(key)}" for key in differing)
         raise ValueError(
-            f"semi: {path.parent} was begun with other options ({lines}); give them as they were, or choose another folder"
+            f"semi: {path.parent} was begun with other options ({lines}); give them as they were, or choose another "
+            "folder"
         )
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")

@@ -128,7 +128,7 @@ def semi(given: argparse.Namespace, options: dict[str, Any]) -> int:
     except ValueError as error:
         raise Refused(str(error)) from error
     if given.alone and not code:
-        draw_gain(folder, stages[2].made.parent)
+        draw_gain(folder, stages[1].made.parent)
     return code
 
 

@@ -8,24 +8,25 @@ from pathlib import Path
 
 import pytest
 from bundle_data import FEATURES
+from test_bundle_acdc_semi import with_sizes
 
 from bundles import GRID, Runs
 from monai_constraints.chain import stages_of
 from monai_constraints.command import main
-from test_bundle_acdc_semi import with_sizes
 
 
 def test_stages_and_whose_options_are_whose(tmp_path: Path) -> None:
     options = {"annotated_count": 5, "patients": "random", "dataset_dir": "d", "seed": 3, "learning_rate": 0.1}
     given = {"options": options, "regressor": {"max_epochs": 7}, "rows": "consistency,copy_paste", "alone": True}
-    regressor, predictions, segmentation, alone = stages_of(tmp_path, **given)  # type: ignore[arg-type]
+    regressor, segmentation, alone = stages_of(tmp_path, **given)  # type: ignore[arg-type]
     one = " ".join(regressor.arguments)
     assert one == (
         f"monai_constraints train acdc_size --output_dir {tmp_path}/size --annotated_count 5 --patients random "
         "--dataset_dir d --seed 3 --max_epochs 7"
     )
-    assert predictions.made == tmp_path / "sizes.json" and str(tmp_path / "size") in " ".join(predictions.arguments)
-    two = f"--rows consistency,copy_paste --dataset_dir d --seed 3 --learning_rate 0.1 --datalist_file {tmp_path}/sizes.json"
+    assert regressor.made == tmp_path / "size" / "datalist.json"
+    two = "--rows consistency,copy_paste --dataset_dir d --seed 3 --learning_rate 0.1 "
+    two += f"--datalist_file {tmp_path}/size/datalist.json"
     assert segmentation.made == tmp_path / "segmentation_consistency_copy_paste" / "model.pt"
     assert " ".join(segmentation.arguments).endswith(two)
     assert "full_few" in alone.arguments and alone.made == tmp_path / "alone" / "model.pt"
@@ -35,19 +36,20 @@ def test_predictions_that_are_there_are_taken_and_finished_stages_skipped(
     runs: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "chain"
-    folder.mkdir()
-    (folder / "sizes.json").write_text(with_sizes(runs, tmp_path).read_text())
+    (folder / "size").mkdir(parents=True)
+    (folder / "size" / "datalist.json").write_text(with_sizes(runs, tmp_path).read_text())
     tiny = {**GRID, "trunk#features": FEATURES, "epoch_steps": 1, "max_epochs": 1, "val_interval": 1}
     words = [text for key, value in tiny.items() for text in (f"--{key}", str(value))]
-    command = ["semi", str(folder), "--alone", "--dataset_dir", str(runs.data("acdc_semi")), "--progress", "False", *words]
+    words = ["--dataset_dir", str(runs.data("acdc_semi")), "--progress", "False", *words]
+    command = ["semi", str(folder), "--alone", *words]
     assert main(command) == 0
     said = capfd.readouterr().out
-    assert "regressor: finished" in said and "predictions: finished" in said and "segmentation: python -m" in said
+    assert "regressor: finished" in said and "segmentation: python -m" in said
     weights = {name: (folder / name / "model.pt").read_bytes() for name in ("segmentation", "alone")}
     assert weights["segmentation"] != weights["alone"] and (folder / "gain.png").stat().st_size > 1000
     assert main(command) == 0
     said = capfd.readouterr().out
-    assert said.count(": finished") == 4 and "python -m" not in said
+    assert said.count(": finished") == 3 and "python -m" not in said
     assert all((folder / name / "model.pt").read_bytes() == found for name, found in weights.items())
     with pytest.raises(SystemExit):
         main([*command[:-1], "2"])

@@ -56,8 +56,9 @@ def test_one_kind_alone_has_as_many_steps() -> None:
 def volumes(annotated: int, others: int) -> list[dict[str, Any]]:
     cases = []
     for number in range(annotated + others):
-        weak = torch.randint(0, 2, (1, 6, 5, 3), dtype=torch.uint8) if number < annotated else torch.full((1, 6, 5, 3), 255)
-        case = {"image": torch.full((1, 6, 5, 3), float(number)), "weak": weak.to(torch.uint8), "case": f"c{number}"}
+        shape = (1, 6, 5, 3)
+        weak = torch.randint(0, 2, shape) if number < annotated else torch.full(shape, 255)
+        case = {"image": torch.full(shape, float(number)), "weak": weak.to(torch.uint8), "case": f"c{number}"}
         cases.append(case | ({"annotated": True} if number < annotated else {}))
     return cases
 
@@ -77,7 +78,8 @@ def test_where_no_case_says_it_those_with_a_label_are_annotated() -> None:
     cases = volumes(2, 1)
     for case in cases:
         case["label" if case.pop("annotated", False) else "image"] = case["image"]
-    data = MixedSlices(cases, lambda case: case, samples=4, of_volume=[lambda case: {**case, "image": case["image"] + 1}])
+    add = lambda case: {**case, "image": case["image"] + 1}  # noqa: E731
+    data = MixedSlices(cases, lambda case: case, samples=4, of_volume=[add])
     assert data.annotated == [True] * 6 + [False] * 3 and float(data[0]["image"].mean()) == 1
 
 

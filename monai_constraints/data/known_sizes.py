@@ -105,7 +105,7 @@ class PositionPrior:
     def __call__(self, annotated: Sequence[Case], others: Sequence[Case], validation: Sequence[Case]) -> list[Case]:
         patients = sorted({owner(case) for case in annotated})
         if len(patients) < 2:
-            raise ValueError("PositionPrior: one annotated patient, expected two or more to have a margin; annotate more")
+            raise ValueError("PositionPrior: one annotated patient, expected two or more for a margin; annotate more")
         phase = _phases([*annotated, *others])
         areas = {case_name(case): slice_areas(case, self.classes, axis=self.axis) for case in annotated}
         held_out = []
@@ -132,7 +132,8 @@ def _profile(
     curves = []
     for one in alike:
         own = areas[case_name(one)]
-        curves.append([np.interp(points, (np.arange(len(own)) + 0.5) / len(own), own[:, k]) for k in range(own.shape[1])])
+        place = (np.arange(len(own)) + 0.5) / len(own)
+        curves.append([np.interp(points, place, column) for column in own.T])
     mean = np.mean(curves, axis=0)
     return np.stack([np.interp(at, points, curve) for curve in mean], axis=1)
 
@@ -147,4 +148,5 @@ def _phases(cases: Sequence[Case]) -> dict[str, int]:
 
 def _with(case: Case, name: str, predicted: np.ndarray, bounds: np.ndarray) -> Case:
     """The case with predictions (S, K) as S lists of K lists of one number, and bounds (S, K, 2) likewise."""
-    return {**case, predicted_key(name): predicted[..., None].tolist(), regressed_key(name): bounds[:, :, None].tolist()}
+    found = {predicted_key(name): predicted[..., None].tolist(), regressed_key(name): bounds[:, :, None].tolist()}
+    return {**case, **found}

@@ -58,8 +58,8 @@ class MixedSlices(CachedSlices):
         whole = {case_name(case) for case in data if case.get(ANNOTATED)}
         if not 0 < share < 1 or samples < 1 or not whole:
             raise ValueError(
-                f"MixedSlices: share={share}, samples={samples} and {len(whole)} annotated cases; expected a share above "
-                "0 and below 1, one sample or more, and one annotated case or more"
+                f"MixedSlices: share={share}, samples={samples} and {len(whole)} annotated cases; expected a share "
+                "above 0 and below 1, one sample or more, and one annotated case or more"
             )
         super().__init__(
             data,
@@ -79,6 +79,6 @@ class MixedSlices(CachedSlices):
         absent = [name for k, name in enumerate(classes, 1) if k not in seen]
         if absent:
             raise ValueError(
-                f"MixedSlices: {', '.join(absent)} in no label of the {len(whole)} annotated cases; annotate others, or "
-                "correct the structure"
+                f"MixedSlices: {', '.join(absent)} in no label of the {len(whole)} annotated cases; annotate others, "
+                "or correct the structure"
             )
