@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ def saw(content: Datalist, patient: str) -> None:
     content["regressed"]["size"]["trained_on"].append(patient)
 
 
-def add(content: Datalist, case: dict[str, Any], **entries: Any) -> None:
-    content["training"].append({**case, **entries})
+def add(content: Datalist, one: dict[str, Any], **entries: Any) -> None:
+    content["training"].append({**one, **entries})
 
 
 Harm = Callable[[Datalist], Any]
@@ -173,7 +173,8 @@ def test_square_millimetres_become_pixels_of_the_grid(axis: int, root: bool) -> 
         [[[None, 45.0]], [None]],
         [[[-30.0, 18.0]], [[-9, -3]]],
     ]
-    volume = {"case": "a", "size_regressed": slices, "spacing": [0.5, 2.0, 3.0], "image": torch.zeros(1, 3, 3, 3)}
+    volume: dict[Hashable, Any] = {"case": "a", "size_regressed": slices, "spacing": [0.5, 2.0, 3.0]}
+    volume["image"] = torch.zeros(1, 3, 3, 3)
     assert bounds(volume) == volume
     pixel = 2.0 * 3.0 * (0.5 * 2.0 if axis == -1 else 2.0 * 3.0)
     inf = float("inf")
@@ -183,7 +184,8 @@ def test_square_millimetres_become_pixels_of_the_grid(axis: int, root: bool) -> 
         pixels = torch.tensor(one, dtype=torch.float32) / pixel
         torch.testing.assert_close(found, statistic.link(pixels))
         assert found.dtype == torch.float32 and found.shape == (2, 1, 2)
-    for free in ({**volume, "annotated": True}, {**volume, "size_regressed": None}):
+    frees: list[dict[Hashable, Any]] = [{**volume, "annotated": True}, {**volume, "size_regressed": None}]
+    for free in frees:
         assert bounds(free) == free and bounds({**free, "slice": 1})["size_bounds"].isinf().all()
 
 
@@ -200,7 +202,8 @@ def test_square_millimetres_become_pixels_of_the_grid(axis: int, root: bool) -> 
     ],
 )
 def test_lists_that_do_not_fit(entry: Any, words: str) -> None:
-    case = {"case": "a", "image": torch.zeros(1, 3, 3, 3), "spacing": [1, 1, 1], "size_regressed": entry}
+    case: dict[Hashable, Any] = {"case": "a", "image": torch.zeros(1, 3, 3, 3), "spacing": [1, 1, 1]}
+    case["size_regressed"] = entry
     if entry == "missing":
         del case["size_regressed"]
     with pytest.raises(ValueError, match=words):
@@ -218,7 +221,8 @@ def test_the_label_of_another_case_is_not_looked_at() -> None:
     label = torch.ones(1, 4, 5, dtype=torch.uint8)
     mark, image = LabelIfAnnotatedd(), torch.zeros(1, 4, 5)
     assert torch.equal(mark({"image": image, "label": label, "annotated": True})["weak"], label)
-    for other in ({"image": image, "label": label}, {"image": image}):
+    others: list[dict[Hashable, Any]] = [{"image": image, "label": label}, {"image": image}]
+    for other in others:
         assert (mark(other)["weak"] == 255).all() and mark(other)["weak"].shape == label.shape
     with pytest.raises(KeyError, match="no 'label'"):
         mark({"image": image, "annotated": True})

@@ -84,9 +84,9 @@ def test_where_no_case_says_it_those_with_a_label_are_annotated() -> None:
 
 
 def test_refusals() -> None:
-    for options, words in (({"share": 1.0}, "share=1.0"), ({"samples": 0}, "samples=0")):
+    for samples, share, words in ((4, 1.0, "share=1.0"), (0, 0.5, "samples=0")):
         with pytest.raises(ValueError, match=words):
-            MixedSlices(volumes(1, 1), lambda case: case, **{"samples": 4, **options})
+            MixedSlices(volumes(1, 1), lambda case: case, samples=samples, share=share)
     with pytest.raises(ValueError, match="0 annotated cases"):
         MixedSlices(volumes(0, 2), lambda case: case, samples=4)
     with pytest.raises(ValueError, match="ring in no label of the 1 annotated cases"):
