@@ -49,6 +49,7 @@ class Bundle:
         tiny: settings of a small network and grid.
         other_network: settings that make another network.
         rows: settings of single rows; None takes one of `tiny` away.
+        earlier: rows that go on from another run, by the option that names its folder.
         lines: that its train file may have above the ruler.
     """
 
@@ -57,6 +58,7 @@ class Bundle:
     tiny: dict[str, Any]
     other_network: dict[str, Any]
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    earlier: dict[str, str] = field(default_factory=dict)
     lines: int = 120
 
 
@@ -83,6 +85,7 @@ TABLE = {
         },
         {"trunk#features": [8] * 6},
         {row: {"sizes": None} for row in ("position_prior", "unbounded", "proposals")},
+        earlier={"proposals": "proposals_from"},
         lines=140,
     ),
     "isles": Bundle(make_isles, isles_datalist, SMALL_UNET, LARGER_UNET),

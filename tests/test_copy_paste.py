@@ -79,6 +79,14 @@ def test_bounds_are_exact(seed: int, root: bool) -> None:
             torch.testing.assert_close(found, torch.tensor([min(own) + min(pasted), max(own) + max(pasted)]).float())
 
 
+def test_a_mixture_of_two_labelled_images_has_no_bounds() -> None:
+    weak = torch.tensor([[1, 0, 1], [1, 1, 0]], dtype=torch.uint8).expand(3, 1, *SHAPE)
+    bounds, box = torch.tensor(FREE).expand(3, 1, 1, 2), torch.ones(3, 1, *SHAPE, dtype=torch.bool)
+    box[..., 0] = False
+    paste = Fixed(box, bounds={"size": Size(classes=[1])})
+    assert paste({"image": weak.float(), "weak": weak, "size_bounds": bounds})["size_bounds"].isinf().all()
+
+
 def test_several_classes_hold_the_truth() -> None:
     torch.manual_seed(0)
     truth = torch.randint(0, 4, (6, 1, 9, 7), dtype=torch.uint8)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from bundle_data import AFFINE, make_acdc_semi, save
+from bundle_data import AFFINE, load, make_acdc_semi, save
 
 from monai_constraints.constraints import Centroid, Root, Size
 from monai_constraints.data import OracleSizes, PositionPrior, RegressedSizes, UnknownSizes, few_annotated
@@ -69,23 +69,42 @@ def test_random_patients_are_nested_and_another_draw_is_another() -> None:
     assert len({frozenset(few) for few, _, _ in draws}) == 3 and draws[0][0] != {"p0", "p1", "p2"}
 
 
-WRONG: dict[str, tuple[str, Callable[[Datalist], Any], dict[str, Any]]] = {
-    "no prediction": ("1 of 2 cases .* no size_regressed, such as patient003", lambda d: d["training"][2].pop("size_regressed"), {}),
-    "statistic": ("statistic 'Centroid', this training takes 'Size'", lambda d: d["regressed"]["size"].update(statistic="Centroid"), {}),
-    "class": (r"classes \[1\], this training takes \[3\]", lambda d: d["regressed"]["size"].update(classes=[1]), {}),
-    "unit": ("unit 'px', this training takes 'mm2'", lambda d: d["regressed"]["size"].update(unit="px"), {}),
-    "regressor": ("patient004_frame01 has predictions of another regressor .xyz.", lambda d: d["training"][3].update(size_regressor="xyz"), {}),
+def say(content: Datalist, **entries: Any) -> None:
+    content["regressed"]["size"].update(entries)
+
+
+def of(content: Datalist, number: int) -> dict[str, Any]:
+    case: dict[str, Any] = content["training"][number]
+    return case
+
+
+def saw(content: Datalist, patient: str) -> None:
+    content["regressed"]["size"]["trained_on"].append(patient)
+
+
+def add(content: Datalist, one: dict[str, Any], **entries: Any) -> None:
+    content["training"].append({**one, **entries})
+
+
+Harm = Callable[[Datalist], Any]
+WRONG: dict[str, tuple[str, Harm, dict[str, Any]]] = {
+    "no prediction": ("1 of 2 cases .* no size_regressed, .* patient003", lambda d: of(d, 2).pop("size_regressed"), {}),
+    "statistic": ("statistic 'Centroid', this training takes 'Size'", lambda d: say(d, statistic="Centroid"), {}),
+    "class": (r"classes \[1\], this training takes \[3\]", lambda d: say(d, classes=[1]), {}),
+    "unit": ("unit 'px', this training takes 'mm2'", lambda d: say(d, unit="px"), {}),
+    "regressor": ("patient004_frame01 has .* another regressor", lambda d: of(d, 3).update(size_regressor="xyz"), {}),
     "nothing said": ("does not say under 'regressed'", lambda d: d.pop("regressed"), {}),
-    "trained on more": ("trained on patient003, who is not annotated", lambda d: d["regressed"]["size"]["trained_on"].append("patient003"), {}),
-    "trained on the reported": ("trained on patient013, a patient who is reported", lambda d: d["regressed"]["size"]["trained_on"].append("patient013"), {}),
-    "reported": ("patient013 is annotated and among those that are reported", lambda d: d["training"].append({**d["validation"][0], "annotated": True, "case": "new"}), {}),
+    "trained on more": ("trained on patient003, who is not annotated", lambda d: saw(d, "patient003"), {}),
+    "trained on the reported": ("trained on patient013, .* reported", lambda d: saw(d, "patient013"), {}),
+    "reported": ("patient013 is annotated and among those that are reported",
+                 lambda d: add(d, d["validation"][0], annotated=True, case="new"), {}),
     "nobody": ("no case of the training list is marked", lambda d: [c.pop("annotated", 0) for c in d["training"]], {}),
     "zero": ("count is 0", lambda d: None, {"count": 0}),
     "too many": ("count is 5, the list has 4 patients", lambda d: None, {"count": 5}),
     "all": ("all 4 patients .* are annotated", lambda d: [c.update(annotated=True) for c in d["training"]], {}),
-    "others than marked": ("marks patient001, patient002 as annotated, .* chooses patient001; leave", lambda d: None, {"count": 1}),
-    "half a patient": ("half is not annotated, but another case", lambda d: d["training"].append({**d["training"][0], "annotated": False, "case": "half"}), {}),
-    "no label": ("annotated case patient002_frame01 has no label", lambda d: d["training"][1].pop("label"), {}),
+    "others than marked": ("marks patient001, patient002 .* chooses patient001; leave", lambda d: None, {"count": 1}),
+    "half a patient": ("half is not annotated, but", lambda d: add(d, of(d, 0), annotated=False, case="half"), {}),
+    "no label": ("annotated case patient002_frame01 has no label", lambda d: of(d, 1).pop("label"), {}),
 }  # fmt: skip
 
 
@@ -105,7 +124,7 @@ def test_without_a_file_the_way_to_sizes_is_said(listed: Datalist) -> None:
 
 def test_areas_and_oracle(listed: Datalist) -> None:
     case = listed["training"][2]
-    label = np.asarray(__import__("nibabel").load(case["label"]).dataobj)
+    label = np.asarray(load(case["label"]).dataobj)
     expected = np.stack([(label == k).sum((0, 1)) for k in (3, 1)], 1) * SPACING[0] * SPACING[1]
     np.testing.assert_allclose(slice_areas(case, [3, 1]), expected)
     sagittal = np.stack([(label == k).sum((1, 2)) for k in (3,)], 1) * SPACING[1] * SPACING[2]
@@ -154,7 +173,8 @@ def test_square_millimetres_become_pixels_of_the_grid(axis: int, root: bool) -> 
         [[[None, 45.0]], [None]],
         [[[-30.0, 18.0]], [[-9, -3]]],
     ]
-    volume = {"case": "a", "size_regressed": slices, "spacing": [0.5, 2.0, 3.0], "image": torch.zeros(1, 3, 3, 3)}
+    volume: dict[Hashable, Any] = {"case": "a", "size_regressed": slices, "spacing": [0.5, 2.0, 3.0]}
+    volume["image"] = torch.zeros(1, 3, 3, 3)
     assert bounds(volume) == volume
     pixel = 2.0 * 3.0 * (0.5 * 2.0 if axis == -1 else 2.0 * 3.0)
     inf = float("inf")
@@ -164,7 +184,8 @@ def test_square_millimetres_become_pixels_of_the_grid(axis: int, root: bool) -> 
         pixels = torch.tensor(one, dtype=torch.float32) / pixel
         torch.testing.assert_close(found, statistic.link(pixels))
         assert found.dtype == torch.float32 and found.shape == (2, 1, 2)
-    for free in ({**volume, "annotated": True}, {**volume, "size_regressed": None}):
+    frees: list[dict[Hashable, Any]] = [{**volume, "annotated": True}, {**volume, "size_regressed": None}]
+    for free in frees:
         assert bounds(free) == free and bounds({**free, "slice": 1})["size_bounds"].isinf().all()
 
 
@@ -181,7 +202,8 @@ def test_square_millimetres_become_pixels_of_the_grid(axis: int, root: bool) -> 
     ],
 )
 def test_lists_that_do_not_fit(entry: Any, words: str) -> None:
-    case = {"case": "a", "image": torch.zeros(1, 3, 3, 3), "spacing": [1, 1, 1], "size_regressed": entry}
+    case: dict[Hashable, Any] = {"case": "a", "image": torch.zeros(1, 3, 3, 3), "spacing": [1, 1, 1]}
+    case["size_regressed"] = entry
     if entry == "missing":
         del case["size_regressed"]
     with pytest.raises(ValueError, match=words):
@@ -199,7 +221,8 @@ def test_the_label_of_another_case_is_not_looked_at() -> None:
     label = torch.ones(1, 4, 5, dtype=torch.uint8)
     mark, image = LabelIfAnnotatedd(), torch.zeros(1, 4, 5)
     assert torch.equal(mark({"image": image, "label": label, "annotated": True})["weak"], label)
-    for other in ({"image": image, "label": label}, {"image": image}):
+    others: list[dict[Hashable, Any]] = [{"image": image, "label": label}, {"image": image}]
+    for other in others:
         assert (mark(other)["weak"] == 255).all() and mark(other)["weak"].shape == label.shape
     with pytest.raises(KeyError, match="no 'label'"):
         mark({"image": image, "annotated": True})

@@ -56,8 +56,9 @@ def test_one_kind_alone_has_as_many_steps() -> None:
 def volumes(annotated: int, others: int) -> list[dict[str, Any]]:
     cases = []
     for number in range(annotated + others):
-        weak = torch.randint(0, 2, (1, 6, 5, 3), dtype=torch.uint8) if number < annotated else torch.full((1, 6, 5, 3), 255)
-        case = {"image": torch.full((1, 6, 5, 3), float(number)), "weak": weak.to(torch.uint8), "case": f"c{number}"}
+        shape = (1, 6, 5, 3)
+        weak = torch.randint(0, 2, shape) if number < annotated else torch.full(shape, 255)
+        case = {"image": torch.full(shape, float(number)), "weak": weak.to(torch.uint8), "case": f"c{number}"}
         cases.append(case | ({"annotated": True} if number < annotated else {}))
     return cases
 
@@ -65,6 +66,7 @@ def volumes(annotated: int, others: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("annotated", [1, 6])
 def test_batches_of_the_loader(annotated: int) -> None:
     data = MixedSlices(volumes(annotated, 7), lambda case: case, samples=40, share=0.5, classes=["disc"])
+    assert data.annotated == [True] * 3 * annotated + [False] * 21
     loader = slice_loader(data, batch_size=4)
     batches = list(loader)
     assert len(batches) == 10 and len(data) == 3 * (annotated + 7)
@@ -72,10 +74,19 @@ def test_batches_of_the_loader(annotated: int) -> None:
     assert len(list(slice_loader(data, batch_size=4, shuffle=False))) == -(-len(data) // 4)
 
 
+def test_where_no_case_says_it_those_with_a_label_are_annotated() -> None:
+    cases = volumes(2, 1)
+    for case in cases:
+        case["label" if case.pop("annotated", False) else "image"] = case["image"]
+    add = lambda case: {**case, "image": case["image"] + 1}  # noqa: E731
+    data = MixedSlices(cases, lambda case: case, samples=4, of_volume=[add])
+    assert data.annotated == [True] * 6 + [False] * 3 and float(data[0]["image"].mean()) == 1
+
+
 def test_refusals() -> None:
-    for options, words in (({"share": 1.0}, "share=1.0"), ({"samples": 0}, "samples=0")):
+    for samples, share, words in ((4, 1.0, "share=1.0"), (0, 0.5, "samples=0")):
         with pytest.raises(ValueError, match=words):
-            MixedSlices(volumes(1, 1), lambda case: case, **{"samples": 4, **options})
+            MixedSlices(volumes(1, 1), lambda case: case, samples=samples, share=share)
     with pytest.raises(ValueError, match="0 annotated cases"):
         MixedSlices(volumes(0, 2), lambda case: case, samples=4)
     with pytest.raises(ValueError, match="ring in no label of the 1 annotated cases"):

@@ -84,15 +84,15 @@ def few_annotated(
         )
     lacking = [case_name(case) for case in chosen if LABEL not in case]
     if lacking:
-        raise ValueError(f"few_annotated: the annotated case {lacking[0]} has no label; add it, or do not mark the case")
+        raise ValueError(f"few_annotated: the annotated case {lacking[0]} has no label; add it, or do not mark it")
     annotated = [{**{k: v for k, v in case.items() if k != SCRIBBLE}, ANNOTATED: True} for case in chosen]
     others = [case for case in training if owner(case) not in names]
     if alone:
         return annotated
     if not others:
         raise ValueError(
-            f"few_annotated: all {len(names)} patients of the training list are annotated, so there is nothing to bound; "
-            "annotate fewer (annotated_count), or take the row full_few"
+            f"few_annotated: all {len(names)} patients of the training list are annotated, so there is nothing to "
+            "bound; annotate fewer (annotated_count), or take the row full_few"
         )
     bounded = sizes(annotated, others, validation)
     return [*annotated, *({k: v for k, v in case.items() if k not in NOT_TO_BE_USED} for case in bounded)]

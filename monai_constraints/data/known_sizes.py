@@ -26,7 +26,7 @@ def slice_areas(case: Mapping[str, Any], classes: Sequence[int], *, axis: int = 
         classes: values of the label's file.
         axis: of the slices.
     """
-    sample = LoadCased([IMAGE, LABEL])(case)
+    sample = LoadCased([IMAGE, LABEL])(dict(case))
     label = np.moveaxis(np.asarray(sample[LABEL][0]), axis, 0)
     pixel = np.prod([mm for place, mm in enumerate(sample[SPACING]) if place != axis % 3])
     return np.stack([(label == k).sum((1, 2)) * pixel for k in classes], axis=1)
@@ -110,9 +110,7 @@ class PositionPrior:
         """
         patients = sorted({owner(case) for case in annotated})
         if len(patients) < 2:
-            raise ValueError(
-                "PositionPrior: one annotated patient, expected two or more to have a margin; annotate more"
-            )
+            raise ValueError("PositionPrior: one annotated patient, expected two or more for a margin; annotate more")
         phase, areas = _phases(annotated), self._areas(annotated)
         found = []
         for case in annotated:
@@ -146,7 +144,8 @@ def _profile(
     curves = []
     for one in alike:
         own = areas[case_name(one)]
-        curves.append([np.interp(points, (np.arange(len(own)) + 0.5) / len(own), own[:, k]) for k in range(own.shape[1])])
+        place = (np.arange(len(own)) + 0.5) / len(own)
+        curves.append([np.interp(points, place, column) for column in own.T])
     mean = np.mean(curves, axis=0)
     return np.stack([np.interp(at, points, curve) for curve in mean], axis=1)
 
@@ -161,4 +160,5 @@ def _phases(cases: Sequence[Case]) -> dict[str, int]:
 
 def _with(case: Case, name: str, predicted: np.ndarray, bounds: np.ndarray) -> Case:
     """The case with predictions (S, K) as S lists of K lists of one number, and bounds (S, K, 2) likewise."""
-    return {**case, predicted_key(name): predicted[..., None].tolist(), regressed_key(name): bounds[:, :, None].tolist()}
+    found = {predicted_key(name): predicted[..., None].tolist(), regressed_key(name): bounds[:, :, None].tolist()}
+    return {**case, **found}

@@ -60,8 +60,8 @@ class RegressedSizes:
         for key, expected in self.expected.items():
             if about.get(key) != expected:
                 raise ValueError(
-                    f"RegressedSizes: the predictions of {self.file} have {key} {about.get(key)!r}, this training takes "
-                    f"{expected!r}; predict again with it, or change the training's structure"
+                    f"RegressedSizes: the predictions of {self.file} have {key} {about.get(key)!r}, this training "
+                    f"takes {expected!r}; predict again with it, or change the training's structure"
                 )
         self._check_patients(set(about.get("trained_on", [])), annotated, validation)
         key, checksum = regressed_key(self.name), regressor_key(self.name)

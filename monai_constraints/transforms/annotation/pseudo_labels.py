@@ -24,7 +24,7 @@ class PseudoLabeld(Transform):
     published ones were chosen by the Dice of the reported patients, and nothing of that kind is offered here.
 
     Args:
-        network: of the same architecture; it is copied by nobody else, and gets the weights.
+        network: of the same architecture, and nobody else's: it gets the weights.
         weights: `model.pt` of that training.
         axis: of the slices, from the end: -1 is Z.
         background: whether pixels without a structure become background instead of not known.
@@ -38,7 +38,8 @@ class PseudoLabeld(Transform):
     ) -> None:
         if not os.path.isfile(weights):
             raise FileNotFoundError(
-                f"PseudoLabeld: no {weights}; train the annotated cases alone first (row full_few), and name its model.pt"
+                f"PseudoLabeld: no {weights}; train the annotated cases alone first (row full_few), and name its "
+                "model.pt"
             )
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self.network, self.axis, self.background = network.eval(), axis, background

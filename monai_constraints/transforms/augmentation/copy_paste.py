@@ -57,8 +57,8 @@ class BatchCopyPaste:
         for name, statistic in bounds.items():
             if not isinstance(statistic.ruled, Size) or statistic.classes is None:
                 raise ValueError(
-                    f"BatchCopyPaste: {name} is {type(statistic.ruled).__name__}, classes={statistic.classes}; what a part "
-                    "of an image has is known of a Size with classes=[...]"
+                    f"BatchCopyPaste: {name} is {type(statistic.ruled).__name__}, classes={statistic.classes}; what a "
+                    "part of an image has is known of a Size with classes=[...]"
                 )
         self.bounds = {bounds_key(name): statistic for name, statistic in bounds.items()}
         self.probability, self.sides = probability, tuple(sides)
@@ -90,7 +90,8 @@ class BatchCopyPaste:
             side, place = torch.rand(2, count, *ones, device=image.device)
             side = (low + (high - low) * side) * size
             start = place * (size - side)
-            position = torch.arange(size, device=image.device).reshape([-1 if d == axis else 1 for d in range(image.ndim)])
+            along = [-1 if d == axis else 1 for d in range(image.ndim)]
+            position = torch.arange(size, device=image.device).reshape(along)
             inside = inside & (position >= start) & (position < start + side)
         return inside
 
