@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {
     "progress": False, "regressor#features": [4, 4, 8, 8, 8], "margin#level": 0.6, "voxel_size": 0.0,
 }  # fmt: skip
 WRITTEN = {"residuals.csv", "regressor.json", "errors.csv", "predicted.png", "model.pt", "checkpoint.pt", "config.yaml"}
-WRITTEN |= {"inference.yaml", "metadata.json", "logging.conf"}
+WRITTEN |= {"datalist.json", "inference.yaml", "metadata.json", "logging.conf"}
 
 
 def train(data: Path, out: Path, *rows: str, **options: Any) -> None:
@@ -37,9 +37,12 @@ def train(data: Path, out: Path, *rows: str, **options: Any) -> None:
     run(*configs(BUNDLE, "train", *(f"rows/{row}" for row in rows)), **given)
 
 
-def predict(out: Path, **options: Any) -> dict[str, Any]:
-    run(out / "inference.yaml", progress=False, **options)
-    content: dict[str, Any] = json.loads((out / "sizes.json").read_text())
+def predict(out: Path) -> dict[str, Any]:
+    """The datalist written again, which is the same."""
+    before = (out / "datalist.json").read_text()
+    run(out / "inference.yaml", progress=False, sizes_file=str(out / "again.json"))
+    assert (out / "again.json").read_text() == before
+    content: dict[str, Any] = json.loads(before)
     return content
 
 
@@ -57,7 +60,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_a_run_writes(data: Path, trained: Path) -> None:
-    assert {path.name for path in trained.iterdir()} == WRITTEN | {"sizes.json"}
+    assert {path.name for path in trained.iterdir()} == WRITTEN | {"again.json"}
     found = Residuals.read(trained / "residuals.csv")
     cases = {case["case"]: case for case in acdc_datalist(data)["training"]}
     assert found.patients == ["patient001"] * 3 + ["patient002"] * 4 and found.folds == [0] * 3 + [1] * 4
@@ -75,7 +78,7 @@ def test_what_a_run_writes(data: Path, trained: Path) -> None:
 
 
 def test_the_datalist_is_what_the_segmentation_reads(trained: Path) -> None:
-    content = json.loads((trained / "sizes.json").read_text())
+    content = json.loads((trained / "datalist.json").read_text())
     others = [case for case in content["training"] if not case.get("annotated")]
     assert [case["patient"] for case in others] == ["patient003", "patient004"]
     about = content["regressed"]["size"]
@@ -85,7 +88,7 @@ def test_the_datalist_is_what_the_segmentation_reads(trained: Path) -> None:
         assert len(case["size_predicted"]) == len(case["size_regressed"]) == depth
         for [[value]], [[(low, high)]] in zip(case["size_predicted"], case["size_regressed"]):
             assert low <= value <= high == pytest.approx(value + quantile * (value + 100) ** 0.5, rel=1e-4)
-    path = trained / "sizes.json"
+    path = trained / "datalist.json"
     listed = {part: read_datalist(path, part) for part in ("training", "validation")}
     made = few_annotated(listed, sizes=RegressedSizes(path, classes=3))
     assert [bool(case.get("annotated")) for case in made] == [True, True, False, False]
@@ -106,8 +109,7 @@ def test_no_other_label_and_no_reported_patient_enters(data: Path, trained: Path
                 nib.save(nib.Nifti1Image(noisy, file.affine, file.header), path)
         out = tmp_path / f"out{noise}"
         train(copied, out)
-        predict(out)
-        names = ("model.pt", "residuals.csv", "errors.csv", "regressor.json", "sizes.json")
+        names = ("model.pt", "residuals.csv", "errors.csv", "regressor.json", "datalist.json")
         outputs.append({name: (out / name).read_bytes() for name in names})
     assert outputs[0] == outputs[1]
 
@@ -156,7 +158,7 @@ def test_refused_before_training(options: dict[str, Any], text: str, data: Path,
 
 
 def test_an_annotated_patient_who_is_reported(data: Path, trained: Path, tmp_path: Path) -> None:
-    content = json.loads((trained / "sizes.json").read_text())
+    content = json.loads((trained / "datalist.json").read_text())
     content["validation"].append({**content["training"][0], "case": "again"})
     (tmp_path / "list.json").write_text(json.dumps(content))
     with pytest.raises(Exception) as caught:

@@ -129,7 +129,7 @@ def test_residuals_are_read_as_written_and_drawn(tmp_path: Path) -> None:
     torch.testing.assert_close(found.true, made.true, equal_nan=True)
     assert found.errors().tolist() == [[1.0, 1.0]] * 2 and found.errors(prior=True).tolist() == [[2.0, 2.0]] * 2
     assert found.coverage(ConformalMargin(level=0.5)) == (1.0, 1.0)
-    plot_predicted(found, tmp_path / "predicted.png", unit="mm2")
+    plot_predicted(found, tmp_path / "predicted.png", unit="mm2", names=["a", "b"])
     assert (tmp_path / "predicted.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(FileNotFoundError, match="train the regressor"):
         Residuals.read(tmp_path / "none.csv")

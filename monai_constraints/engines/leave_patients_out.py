@@ -45,7 +45,7 @@ class LeavePatientsOut:
     Args:
         trainer: with the slices of the annotated patients.
         units: of the statistic.
-        classes: the values of the labels' files, for the tables.
+        classes, class_names: the values of the labels' files, and what they are called in tables and pictures.
         max_epochs: of a fold.
         interval: epochs between two looks at the held-out slices.
         max_folds: more patients than that are left out in groups.
@@ -65,6 +65,7 @@ class LeavePatientsOut:
         trainer: ValueTrainer,
         units: PhysicalUnits,
         classes: Sequence[int],
+        class_names: Sequence[str],
         max_epochs: int,
         margin: Margin,
         output_dir: str | os.PathLike[str],
@@ -80,12 +81,17 @@ class LeavePatientsOut:
                 "one epoch, and two folds"
             )
         self.trainer, self.units, self.classes, self.margin = trainer, units, list(classes), margin
+        if len(class_names) != len(classes):
+            raise ValueError(
+                f"LeavePatientsOut: {len(classes)} classes {list(classes)} and {len(class_names)} class_names; name each"
+            )
+        self.names = list(class_names)
         self.epochs = sorted({*range(interval, max_epochs, interval), max_epochs})
         self.max_folds, self.views, self.prior, self.resume = max_folds, views, prior, resume
         self.folder = Path(output_dir)
 
     def __call__(self) -> nn.Module:
-        """All of it; the network that was trained on all patients."""
+        """All of it; the network that was trained on all patients, whose weights the trainer's network has then too."""
         dataset = self.trainer.dataset
         owners = [dataset[index][PATIENT] for index in range(len(dataset))]
         folds = self.folds(owners)
@@ -112,12 +118,13 @@ class LeavePatientsOut:
             prior=self._prior(dataset),
         )  # fmt: skip
         residuals.write(self.folder / RESIDUALS)
-        plot_predicted(residuals, self.folder / "predicted.png", unit=self.units.unit)
+        plot_predicted(residuals, self.folder / "predicted.png", unit=self.units.unit, names=self.names)
         epochs = self.epochs[best]
         network = self.trainer(every, epochs=epochs, what="all patients", number=len(folds))
         self._summarise(residuals, epochs, len(folds))
         with replacing(self.folder / MODEL) as temporary:
             torch.save(network.state_dict(), temporary)
+        self.trainer.network.load_state_dict(network.state_dict())
         return network
 
     def folds(self, owners: Sequence[str]) -> list[list[str]]:

@@ -50,8 +50,7 @@ class PredictDatalist:
         progress: a bar.
 
     Raises (when called):
-        ValueError: a patient of the regressor is among those that validate, or not in the training list; or nobody is
-            left to predict.
+        ValueError: a patient of the regressor is among those that validate, or not in the training list.
     """
 
     def __init__(
@@ -127,8 +126,6 @@ class PredictDatalist:
                 f"PredictDatalist: the regressor was trained on {absent[0]}, who is not in the training list; pass the "
                 "list that it was trained with"
             )
-        if training == annotated:
-            raise ValueError("PredictDatalist: every training patient is annotated; there is nobody to predict")
 
 
 def _sides(bounds: Tensor) -> Any:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 MODEL, CHECKPOINT = "model.pt", "checkpoint.pt"
 RESULTS: tuple[str, ...] = (MODEL, CHECKPOINT, CONFIG, "metrics.csv", "curves.png", "examples.png", "patients.csv")
-RESULTS += ("predictions.npz", "residuals.csv", "errors.csv", "predicted.png", "regressor.json")
+RESULTS += ("predictions.npz", "residuals.csv", "errors.csv", "predicted.png", "regressor.json", "datalist.json")
 MAX_KEYS = 6
 _held: dict[str, int] = {}  # descriptors by folder: a lock ends with its process, killed or not
 _anew: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from monai_constraints.pictures.curves import COLOURS
 __all__ = ["plot_predicted"]
 
 
-def plot_predicted(residuals: Residuals, png_path: str | Path, *, unit: str) -> None:
+def plot_predicted(residuals: Residuals, png_path: str | Path, *, unit: str, names: Sequence[str]) -> None:
     """Draw a panel for each class and value: the regressor, and grey the position prior where there is one.
 
     Args:
         residuals: of held-out patients.
         png_path: the picture.
         unit: of the values.
+        names: of the classes.
     """
     _, classes, values = residuals.true.shape
     figure = Figure(figsize=(6.2 * values * classes, 6.4), layout="constrained")
@@ -30,7 +32,7 @@ def plot_predicted(residuals: Residuals, png_path: str | Path, *, unit: str) -> 
         true = residuals.true[:, k, m].numpy()
         known = np.isfinite(true)
         error = float(residuals.errors()[k, m])
-        title = f"class {residuals.classes[k]}" + (f", value {m}" if values > 1 else "")
+        title = names[k] + (f", value {m}" if values > 1 else "")
         title += f": off by {error:.0f} on average"
         if residuals.prior is not None:
             prior = residuals.prior[:, k, m].numpy()
