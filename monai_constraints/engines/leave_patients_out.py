@@ -83,7 +83,7 @@ class LeavePatientsOut:
         self.trainer, self.units, self.classes, self.margin = trainer, units, list(classes), margin
         if len(class_names) != len(classes):
             raise ValueError(
-                f"LeavePatientsOut: {len(classes)} classes {list(classes)} and {len(class_names)} class_names; name each"
+                f"LeavePatientsOut: classes {list(classes)} and class_names {list(class_names)}; name each"
             )
         self.names = list(class_names)
         self.epochs = sorted({*range(interval, max_epochs, interval), max_epochs})
