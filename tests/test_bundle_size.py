@@ -114,6 +114,17 @@ def test_no_other_label_and_no_reported_patient_enters(data: Path, trained: Path
     assert outputs[0] == outputs[1]
 
 
+def test_who_is_left_out_has_no_part_in_his_prediction(data: Path, trained: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "acdc"
+    shutil.copytree(data, copied)
+    path = copied / "patient002" / "patient002_frame01_gt.nii.gz"
+    file: Any = nib.load(path)
+    nib.save(nib.Nifti1Image(np.full(file.shape, 3, np.uint8), file.affine, file.header), path)
+    train(copied, tmp_path / "out")
+    first, second = (torch.load(one / "checkpoint.pt")["predicted"] for one in (trained, tmp_path / "out"))
+    assert torch.equal(first[1], second[1]) and not torch.equal(first[0], second[0])
+
+
 def test_killed_in_the_second_fold_it_goes_on_there(
     data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
