@@ -19,7 +19,7 @@ from bundles import configs, messages, run
 from monai_constraints.data import RegressedSizes, Residuals, few_annotated, read_datalist
 from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.known_sizes import slice_areas
-from monai_constraints.engines import LeavePatientsOut
+from monai_constraints.regression import LeavePatientsOut
 
 BUNDLE = "acdc_size"
 TINY: dict[str, Any] = {

@@ -6,22 +6,16 @@ from .autocast_inferer import AutocastInferer, fast_bfloat16
 from .check_configuration import check_configuration
 from .dihedral_inferer import DihedralInferer
 from .end_processes import end_processes
-from .leave_patients_out import LeavePatientsOut
-from .predict_datalist import PredictDatalist
 from .prepare_targets import PrepareTargets
 from .run_folder import take_folder
 from .run_record import TrainedRun, record_run
 from .start import start
-from .value_trainer import ValueTrainer
 
 __all__ = [
     "AutocastInferer",
     "DihedralInferer",
-    "LeavePatientsOut",
-    "PredictDatalist",
     "PrepareTargets",
     "TrainedRun",
-    "ValueTrainer",
     "check_configuration",
     "end_processes",
     "fast_bfloat16",

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from monai_constraints.constraints import ConformalMargin, Margin, highest_level
 from monai_constraints.data import CachedSlices, PhysicalUnits, PositionPrior, Residuals
-from monai_constraints.engines.value_trainer import ValueTrainer
 from monai_constraints.files import replacing
 from monai_constraints.keys import PATIENT, SLICE, SPACING
 from monai_constraints.pictures import plot_predicted
+from monai_constraints.regression.value_trainer import ValueTrainer
 
 __all__ = ["LeavePatientsOut"]
 

@@ -18,8 +18,8 @@ from monai_constraints.constraints.plain import plain
 from monai_constraints.data import PhysicalUnits, Residuals, write_datalist
 from monai_constraints.data.few_annotated import owner
 from monai_constraints.data.loading import case_name
-from monai_constraints.engines.value_trainer import predict_values
 from monai_constraints.keys import ANNOTATED, IMAGE, SPACING, predicted_key, regressed_key, regressor_key
+from monai_constraints.regression.value_trainer import predict_values
 
 __all__ = ["PredictDatalist"]
 
@@ -69,7 +69,9 @@ class PredictDatalist:
         device: torch.device | str = "cpu",
         progress: bool = False,
     ) -> None:
-        self.datalist, self.residuals, self.network, self.model = datalist, residuals, network, model
+        self.datalist, self.residuals, self.model = datalist, residuals, model
+        # As `TrainedRun` has it, so that a later prediction is the same to the last digit.
+        self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.preprocessing, self.units, self.margin, self.name = preprocessing, units, margin, name
         self.axis, self.views, self.device, self.progress = axis, views, device, progress
 
