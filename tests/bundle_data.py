@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,10 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(file.dataobj), file.affine
 
 
-def make_acdc(root: Path) -> Path:
+def make_acdc(root: Path, patients: Mapping[int, int] = PATIENTS) -> Path:
     """A few volumes with a bright disc (class 3) in a ring (2) beside a disc (1); the last slice is empty."""
     rng = np.random.default_rng(0)
-    for number, depth in PATIENTS.items():
+    for number, depth in patients.items():
         label = np.zeros((*SHAPE, depth), np.uint8)
         x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
         for z in range(depth - 1):
@@ -79,6 +80,11 @@ def make_acdc(root: Path) -> Path:
         for end, data in (("_gt", label), ("_scribble", scribble)):
             save(folder / f"{stem}{end}.nii.gz", data)
     return root
+
+
+def make_acdc_semi(root: Path) -> Path:
+    """Four training patients, of whom two can be annotated, and one who validates."""
+    return make_acdc(root, {1: 3, 2: 4, 3: 3, 4: 2, 13: 3})
 
 
 def make_vertebral_bodies(root: Path, *, official: bool = False) -> Path:

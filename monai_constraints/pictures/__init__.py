@@ -1,9 +1,10 @@
-"""Drawing: curves of a training, and predictions beside the truth."""
+"""Drawing: curves of a training, predictions beside the truth, and predicted against true values."""
 
 from __future__ import annotations
 
 from .bands import bands_of_files, plot_bands
 from .curves import plot_curves
 from .examples import plot_examples
+from .predicted import plot_predicted
 
-__all__ = ["bands_of_files", "plot_bands", "plot_curves", "plot_examples"]
+__all__ = ["bands_of_files", "plot_bands", "plot_curves", "plot_examples", "plot_predicted"]
