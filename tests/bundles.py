@@ -16,6 +16,7 @@ from bundle_data import (
     FEATURES,
     make_acdc,
     make_acdc_semi,
+    make_hippocampus,
     make_isles,
     make_promise12,
     make_stroke_flair,
@@ -25,6 +26,7 @@ from bundle_data import (
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.datasets.circles import circles_datalist
+from monai_constraints.data.datasets.hippocampus import hippocampus_datalist
 from monai_constraints.data.datasets.isles import isles_datalist
 from monai_constraints.data.datasets.promise12 import promise12_datalist
 from monai_constraints.data.datasets.stroke_flair import stroke_flair_datalist
@@ -90,6 +92,10 @@ TABLE = {
         {row: {"sizes": None} for row in ("position_prior", "unbounded", "proposals")},
         earlier={"proposals": "proposals_from"},
         lines=140,
+    ),
+    "hippocampus_boxes": Bundle(
+        make_hippocampus, hippocampus_datalist,
+        {"padded_size": [32] * 3, "spatial_size": [32] * 3, "trunk#features": FEATURES}, {"trunk#features": [8] * 6},
     ),
     "isles": Bundle(make_isles, isles_datalist, SMALL_UNET, LARGER_UNET),
     "stroke_flair": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET),
