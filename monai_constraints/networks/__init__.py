@@ -6,7 +6,4 @@ from monai_constraints.networks.enet import ENet
 from monai_constraints.networks.ensemble import Ensemble, load_trained, untrained
 from monai_constraints.networks.regressor import PooledEncoder, Standardised
 
-__all__ = ["ENet", "Ensemble", "PooledEncoder", "Standardised", "load_trained", "untrained"]
-from monai_constraints.networks.placed import placed
-
-__all__ = ["ENet", "Ensemble", "load_trained", "placed", "untrained"]
+__all__ = ["ENet", "Ensemble", "PooledEncoder", "Standardised", "load_trained", "placed", "untrained"]
