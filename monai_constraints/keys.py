@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ARGUMENT_KEYS",
     "BORDER_WEIGHT",
+    "BOX",
     "BOXES",
     "CASE",
     "DISTANCE",
@@ -30,6 +31,8 @@ WEAK = "weak"
 """(1, *S) integer classes, `UNKNOWN` where nothing is annotated."""
 BOXES = "boxes"
 """(K, J, D, 2) voxel indices, the first and one past the last, padded with zeros."""
+BOX = "box"
+"""(K, *S) uint8 masks of the boxes of each foreground class."""
 DISTANCE = "distance"
 """(K, *S) float32 signed distance."""
 BORDER_WEIGHT = "border_weight"

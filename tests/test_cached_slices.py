@@ -182,3 +182,20 @@ def test_a_label_alone_is_a_scribble_of_every_voxel(
     first, last = slices[0], slices[len(slices) - 1]
     assert torch.equal(first["scribble"], first["label"]) and not torch.equal(last["scribble"], last["label"])
     assert "1 of 2 cases have no scribble" in caplog.text
+
+
+@pytest.mark.parametrize("sizes", [[8, 8], [8, 16]], ids=["one shape", "two shapes"])
+def test_an_entry_is_replaced(sizes: list[int], cases: list[dict[str, Any]]) -> None:
+    left = iter(sizes)
+    data = CachedSlices(cases[:2], lambda item: Resized(KEYS, [next(left)] * 3, mode="nearest")(LoadCased(KEYS)(item)))
+    new = [torch.full_like(data[i]["label"], i).double() for i in range(len(data))]
+    before = data[1]["label"].dtype
+    data.replace("label", new)
+    batch = next(iter(DataLoader(data, batch_size=8, collate_fn=CachedSlices.collate)))
+    assert data[1]["label"].dtype == before and batch["label"].flatten(1).unique(dim=1).flatten().tolist() == [*range(8)]
+    with pytest.raises(KeyError, match="no 'box' to replace"):
+        data.replace("box", new)
+    with pytest.raises(ValueError, match=f"{len(new) - 1} values for 'label' of {len(new)} slices"):
+        data.replace("label", new[:-1])
+    with pytest.raises(ValueError, match=r"the first of another shape at \[2\]"):
+        data.replace("label", [one if i < 2 else one[:, :-1] for i, one in enumerate(new)])

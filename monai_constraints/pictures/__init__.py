@@ -1,8 +1,9 @@
-"""Drawing: curves of a training, and predictions beside the truth."""
+"""Drawing: curves of a training, predictions beside the truth, and proposals over the epochs."""
 
 from __future__ import annotations
 
 from .curves import plot_curves
 from .examples import plot_examples
+from .proposals import plot_proposals
 
-__all__ = ["plot_curves", "plot_examples"]
+__all__ = ["plot_curves", "plot_examples", "plot_proposals"]

@@ -16,6 +16,7 @@ from .intensity.scale_percentiles import ScalePercentilesd
 from .maps.border_weight import BorderWeightd
 from .maps.distance_map import SignedDistanceMapd
 from .maps.geodesic_map import GeodesicDistanceMapd
+from .postprocessing.dense_crf import DenseCRF, DenseCRFd
 from .postprocessing.largest_component import LargestComponentd
 from .postprocessing.save_mask import SaveMaskd
 
@@ -28,6 +29,8 @@ __all__ = [
     "BorderWeightd",
     "CommonVoxeld",
     "ConstraintBoundsd",
+    "DenseCRF",
+    "DenseCRFd",
     "ErodedLabeld",
     "FullLabeld",
     "FullyAnnotatedd",
