@@ -192,7 +192,8 @@ def test_an_entry_is_replaced(sizes: list[int], cases: list[dict[str, Any]]) -> 
     before = data[1]["label"].dtype
     data.replace("label", new)
     batch = next(iter(DataLoader(data, batch_size=8, collate_fn=CachedSlices.collate)))
-    assert data[1]["label"].dtype == before and batch["label"].flatten(1).unique(dim=1).flatten().tolist() == [*range(8)]
+    assert data[1]["label"].dtype == before
+    assert batch["label"].flatten(1).unique(dim=1).flatten().tolist() == [*range(8)]
     with pytest.raises(KeyError, match="no 'box' to replace"):
         data.replace("box", new)
     with pytest.raises(ValueError, match=f"{len(new) - 1} values for 'label' of {len(new)} slices"):

@@ -78,9 +78,9 @@ def test_proposals_stay_inside_of_the_boxes_of_their_class() -> None:
     assert not torch.equal(before, after)
     for k in (1, 2):
         assert (after == k).any() and not ((after[:, 0] == k) & (boxes[:, k - 1] == 0)).any()
-    empty = ~boxes.flatten(1).any(1)
-    assert empty.sum() == 3 and not after[empty].any()
-    filled = (after > 0).sum() / boxes.any(1).sum()
+    empty = ~(boxes > 0).flatten(1).any(1)
+    assert int(empty.sum()) == 3 and not after[empty].any()
+    filled = (after > 0).sum() / (boxes > 0).any(1).sum()
     assert 0.3 < filled < 1 and deepcut.filled == pytest.approx(float(filled))
 
 
@@ -140,24 +140,24 @@ def test_the_network_begins_anew_and_the_optimiser_does_not() -> None:
         trainer, _ = make(slices(), epochs=3, reinitialise=new)
         network: Any = trainer.network
 
-        def look(new: bool = new, network: Any = network, trainer: Any = trainer) -> None:
-            if trainer.state.epoch == 3:
+        def look(engine: Any, new: bool = new, network: Any = network) -> None:
+            if engine.state.epoch == 3:
                 weights[new] = network[0].weight.detach().clone()
-                assert trainer.optimizer.state[network[0].weight]["step"] == 6  # three steps an epoch
+                assert engine.optimizer.state[network[0].weight]["step"] == 6  # three steps an epoch
                 assert (network[1].num_batches_tracked == 0) == new
 
         trainer.add_event_handler(Events.EPOCH_STARTED, look)
         trainer.run()
-    again = make(slices())[0].network
+    again: Any = make(slices())[0].network
     reinitialise(again, [0, 3])
-    assert torch.equal(weights[True], again[0].weight) and not torch.equal(weights[False], weights[True])  # type: ignore[index]
+    assert torch.equal(weights[True], again[0].weight) and not torch.equal(weights[False], weights[True])
 
 
 def test_a_weight_that_nobody_draws_is_refused() -> None:
-    trainer, _ = make(slices())
+    trainer, _ = make(slices(), reinitialise=True)
     trainer.network.register_parameter("own", nn.Parameter(torch.ones(1)))
     with pytest.raises(ValueError, match=r"\['own'\] of the network belong to modules without reset_parameters"):
-        DeepCut(slices(), reinitialise=True).attach(trainer)
+        trainer.run()
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

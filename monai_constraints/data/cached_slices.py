@@ -127,7 +127,7 @@ class CachedSlices(Dataset[dict[str, Any]]):
             KeyError: the slices have no such tensor.
             ValueError: another number of values, or another shape.
         """
-        old = self._stacks.get(key) if self._items is None else [item.get(key) for item in self._items]
+        old: Any = self._stacks.get(key) if self._items is None else [item.get(key) for item in self._items]
         if old is None or any(one is None for one in old[:1]):
             raise KeyError(f"CachedSlices: no {key!r} to replace; a slice has {sorted(self[0])}")
         expected, given = [[tuple(one.shape) for one in these] for these in (old, values)]

@@ -34,12 +34,12 @@ SHOWN = 4
 
 
 class DeepCut:
-    r"""y_p <- argmax_k q_pk over the classes k in whose box p lies, and the background; q = `DenseCRF` of s and the image.
+    r"""y_p <- argmax_k q_pk, k the background or a class in whose box p lies; q = `DenseCRF` of s and the image.
 
     The proposals y are the target of a cross-entropy on all voxels and classes (thesis 1.3.2, B.1). They begin as what
     the data set has under `target_key`, the boxes themselves, and are made anew before every `every`-th epoch, by the
-    network as it is then and without augmentation. Slices without a box keep what they have. The optimiser goes on as it
-    is, as published, even where the network begins anew.
+    network as it is then and without augmentation. Slices without a box keep what they have. The optimiser goes on as
+    it is, as published, even where the network begins anew.
 
     Proposals are part of a checkpoint: give this to `Resume` under `save`. The random numbers of a new beginning depend
     on seed and epoch alone, so that a resumed training is the uninterrupted one. Ranks share the slices.
@@ -62,8 +62,8 @@ class DeepCut:
 
     Raises:
         ImportError: pydensecrf2 is not installed.
-        ValueError: `every` below 1, boxes that do not fit the targets, or none at all; at `attach`, a network that
-            cannot begin anew; when updating, another number of classes.
+        ValueError: `every` below 1, boxes that do not fit the targets, or none at all; when the run starts, a network
+            that cannot begin anew; when updating, another number of classes.
         KeyError: the slices lack an entry.
         TypeError: another data set; at `attach`, no trainer of MONAI.
 
@@ -106,10 +106,9 @@ class DeepCut:
         """Follow ``engine``, a ``SupervisedTrainer``; it gives network, inferer and device."""
         if not hasattr(engine, "prepare_batch"):
             raise TypeError(f"DeepCut: expected a trainer of MONAI, got {type(engine).__name__}")
-        if self.reinitialise:
-            check_reinitialisable(_bare(engine.network))  # type: ignore[attr-defined]
         due = lambda _, epoch: epoch > 1 and (epoch - 1) % self.every == 0  # noqa: E731
         if not engine.has_event_handler(self._begin, Events.EPOCH_STARTED):
+            engine.add_event_handler(Events.STARTED, self._check)
             engine.add_event_handler(Events.EPOCH_STARTED(event_filter=due), self._begin)
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,7 +131,7 @@ class DeepCut:
         network = _bare(trainer.network)
         rank, world = idist.get_rank(), idist.get_world_size()
         for buffer in network.buffers() if world > 1 else ():  # of normalisations: each rank has seen other batches
-            buffer.copy_(idist.broadcast(buffer, src=0))
+            buffer.copy_(torch.as_tensor(idist.broadcast(buffer, src=0)))
         new = self._targets(range(len(self.dataset)))
         mine, voxels, chosen = self._boxed[rank::world], 0, 0
         with tqdm(total=len(mine), desc="proposals", disable=not self.progress or rank > 0) as bar:
@@ -142,7 +141,7 @@ class DeepCut:
                 loader = DataLoader(slices, batch_size=None, num_workers=self._workers(), generator=torch.Generator())
                 for index, proposal, box in zip(mine[start:], loader, slices.boxes):
                     new[index, 0] = proposal
-                    chosen, voxels = chosen + int((proposal > 0).sum()), voxels + int(box.any(0).sum())
+                    chosen, voxels = chosen + int((proposal > 0).sum()), voxels + int((box > 0).any(0).sum())
                     bar.update()
         counts = torch.tensor([chosen, voxels])
         if world > 1:
@@ -154,6 +153,10 @@ class DeepCut:
         self.dataset.replace(self.target_key, new)
         self._proposals = new
         return new
+
+    def _check(self, trainer: Any) -> None:
+        if self.reinitialise:
+            check_reinitialisable(_bare(trainer.network))
 
     def _begin(self, trainer: Any) -> None:
         start, epoch = time.perf_counter(), trainer.state.epoch
@@ -201,7 +204,7 @@ class DeepCut:
                     f"DeepCut: {self.target_key} {tuple(target.shape)} and {self.box_key} {tuple(box.shape)}; expected "
                     "(B, 1, H, W) classes and (B, K, H, W) masks of boxes"
                 )
-            found += [index for index, has in zip(indices, box.flatten(1).any(1).tolist()) if has]
+            found += [index for index, has in zip(indices, (box > 0).flatten(1).any(1).tolist()) if has]
         if not found:
             raise ValueError(f"DeepCut: no slice has a box under {self.box_key!r}; proposals are made inside of boxes")
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ def reinitialise(network: nn.Module, seed: int | Sequence[int]) -> None:
     with torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         for module in network.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset: Any = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
 
 
 def check_reinitialisable(network: nn.Module) -> None:

@@ -22,7 +22,7 @@ FLOOR = 1e-5  # of probabilities: one voxel of which a network is entirely sure 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseCRF:
-    r"""Mean-field estimate of argmin_x sum_p -log s_p(x_p) + sum_{p < q} [x_p != x_q] k(p, q), over all pairs of voxels.
+    r"""Mean field of argmin_x sum_p -log s_p(x_p) + sum_{p < q} [x_p != x_q] k(p, q), over all pairs of voxels.
 
     k(p, q) = w_1 exp(-|p - q|^2 / 2 theta_alpha^2 - |I_p - I_q|^2 / 2 theta_beta^2) + w_2 exp(-|p - q|^2 / 2
     theta_gamma^2), each of both Gaussians normalised symmetrically, as in the authors' program, which computes it here.
@@ -80,12 +80,16 @@ class DenseCRF:
         field = Field(voxels, classes)
         unary = -np.log(np.clip(probabilities, FLOOR, 1), dtype=np.float32)
         field.setUnaryEnergy(np.ascontiguousarray(unary.reshape(classes, voxels), np.float32))
+        # The lattice that sums over all pairs is no more than close to the formula, and the order of axes matters to
+        # it: last axis first, as in the authors' program for pictures.
         places = np.indices(image.shape[1:], np.float32)
         if self.gaussian_weight:
-            field.addPairwiseEnergy(_features((places, self.gaussian_spatial_sigma)), compat=self.gaussian_weight)
+            near = _scaled(places, self.gaussian_spatial_sigma)[::-1].copy()
+            field.addPairwiseEnergy(near, compat=self.gaussian_weight)
         if self.bilateral_weight:
-            both = _features((places, self.bilateral_spatial_sigma), (image, self.bilateral_color_sigma))
-            field.addPairwiseEnergy(both, compat=self.bilateral_weight)
+            near = _scaled(places, self.bilateral_spatial_sigma)[::-1]
+            alike = np.concatenate([near, _scaled(image, self.bilateral_color_sigma)])
+            field.addPairwiseEnergy(alike, compat=self.bilateral_weight)
         return np.array(field.inference(self.iterations), np.float32).reshape(probabilities.shape)
 
 
@@ -132,7 +136,7 @@ class DenseCRFd(MapTransform):
         return np.stack([self.crf(one, seen) for one, seen in zip(*cut)], axis=place)
 
 
-def _features(*parts: tuple[np.ndarray, float | Sequence[float]]) -> np.ndarray:
-    """(F, voxels): each part (N, *S) in units of its sigma or sigmas."""
-    scaled = [array.reshape(len(array), -1).T / np.asarray(sigma, np.float32) for array, sigma in parts]
-    return np.ascontiguousarray(np.concatenate(scaled, axis=1).T, np.float32)
+def _scaled(values: np.ndarray, sigma: float | Sequence[float]) -> np.ndarray:
+    """(n, voxels): the rows of (n, *S) in units of the sigma, or each in its own."""
+    scaled = values.reshape(len(values), -1).T / np.asarray(sigma, np.float32)
+    return np.ascontiguousarray(scaled.T, np.float32)
