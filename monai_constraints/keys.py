@@ -5,18 +5,19 @@ from __future__ import annotations
 __all__ = [
     "ARGUMENT_KEYS",
     "BORDER_WEIGHT",
-    "BOX",
     "BOXES",
     "CASE",
     "DISTANCE",
     "IMAGE",
     "INDEX",
     "LABEL",
+    "LOOSE",
     "PATIENT",
     "SCRIBBLE",
     "SLICE",
     "SPACING",
     "UNKNOWN",
+    "VOLUME_BOXES",
     "WEAK",
     "bounds_key",
 ]
@@ -31,8 +32,10 @@ WEAK = "weak"
 """(1, *S) integer classes, `UNKNOWN` where nothing is annotated."""
 BOXES = "boxes"
 """(K, J, D, 2) voxel indices, the first and one past the last, padded with zeros."""
-BOX = "box"
-"""(K, *S) uint8 masks of the boxes of each foreground class."""
+LOOSE = "loose"
+"""(K, J) bool, the boxes that hold an object and need not touch it."""
+VOLUME_BOXES = "volume_boxes"
+"""(K, J, 3, 2) boxes of a volume that is going to be cut in slices."""
 DISTANCE = "distance"
 """(K, *S) float32 signed distance."""
 BORDER_WEIGHT = "border_weight"

@@ -12,12 +12,13 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 
+from monai_constraints.constraints.intervals import box_mask
 from monai_constraints.data import CachedSlices, slice_loader
 from monai_constraints.engines import PrepareTargets
 from monai_constraints.handlers import DeepCut, EpochSeed, Resume
 from monai_constraints.losses import PartialCrossEntropy, Term, WeightedSum
 from monai_constraints.networks import reinitialise
-from monai_constraints.transforms import DenseCRF
+from monai_constraints.transforms import BoxesFromLabeld, BoxToWeakd, DenseCRF
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed: the extra crf")
 
@@ -28,21 +29,23 @@ def case(sample: dict[str, Any]) -> dict[str, Any]:
     """Three slices of two discs with overlapping boxes, a small bright one in a larger grey one, and an empty slice."""
     rng = np.random.default_rng(int(sample["case"]))
     x, y = np.ogrid[:SIZE, :SIZE]
-    image, box = rng.normal(0, 0.03, (1, SIZE, SIZE, 4)), np.zeros((2, SIZE, SIZE, 4))
+    image, label = rng.normal(0, 0.03, (1, SIZE, SIZE, 4)), np.zeros((1, SIZE, SIZE, 4))
     for z in range(3):
         (i, j), (large, small) = rng.integers(7, SIZE - 7, 2), (6, 3)
         for k, radius in enumerate((large, small)):
-            image[0, ..., z][(x - i) ** 2 + (y - j) ** 2 <= radius**2] = 0.4 + 0.6 * k
-            box[k, i - radius : i + radius + 1, j - radius : j + radius + 1, z] = 1
-    weak = np.where(box[1:] > 0, 2, box[:1])
-    arrays = {"image": image, "box": box, "weak": weak}
-    return {**sample, **{key: torch.as_tensor(a).to(torch.float32 if key == "image" else torch.uint8)
-                         for key, a in arrays.items()}}  # fmt: skip
+            disc = (x - i) ** 2 + (y - j) ** 2 <= radius**2
+            image[0, ..., z][disc], label[0, ..., z][disc] = 0.4 + 0.6 * k, 1 + k
+    return {**sample, "image": torch.as_tensor(image).float(), "label": torch.as_tensor(label).byte()}
 
 
-def slices(**options: Any) -> CachedSlices:
-    cases = [{"case": str(number)} for number in range(3)]
-    return CachedSlices(cases, case, keys=["image", "box", "weak"], **options)
+def slices(*more: Any, count: int = 3, **options: Any) -> CachedSlices:
+    cases = [{"case": str(number)} for number in range(count)]
+    annotate = [BoxesFromLabeld(classes=[1, 2]), BoxToWeakd(inside="class"), *more]
+    return CachedSlices(cases, case, annotate=annotate, **options)
+
+
+def masks(dataset: CachedSlices) -> Tensor:
+    return box_mask(torch.stack([dataset[i]["boxes"] for i in range(len(dataset))]), (SIZE, SIZE))
 
 
 def make(
@@ -71,7 +74,7 @@ def targets(dataset: CachedSlices) -> Tensor:
 
 def test_proposals_stay_inside_of_the_boxes_of_their_class() -> None:
     dataset = slices()
-    boxes, before = torch.stack([dataset[i]["box"] for i in range(len(dataset))]), targets(dataset)
+    boxes, before = masks(dataset), targets(dataset)
     trainer, deepcut = make(dataset, epochs=4)
     trainer.run()
     after = targets(dataset)
@@ -95,7 +98,7 @@ def test_they_are_the_argmax_of_the_field_among_the_classes_that_may_be_there() 
     for i in (0, 5, 9):
         with torch.no_grad():
             s = trainer.network(dataset[i]["image"][None]).softmax(1)[0].numpy()
-        q, box = DenseCRF(iterations=2)(s, dataset[i]["image"].numpy()), dataset[i]["box"].numpy()
+        q, box = DenseCRF(iterations=2)(s, dataset[i]["image"].numpy()), masks(dataset)[i].numpy()
         for x in range(SIZE):
             for y in range(SIZE):
                 may = [0] + [k for k in (1, 2) if box[k - 1, x, y]]
@@ -163,19 +166,18 @@ def test_a_weight_that_nobody_draws_is_refused() -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="every=0"):
         DeepCut(slices(), every=0)
-    with pytest.raises(KeyError, match=r"lacks \['box'\].*leave them out of `drop`"):
-        DeepCut(slices(drop=["box"]))
+    with pytest.raises(KeyError, match=r"lacks \['boxes'\].*leave them out of `drop`"):
+        DeepCut(slices(drop=["boxes"]))
     with pytest.raises(TypeError, match="without augment"):
         DeepCut(slices(augment=lambda item: item))
     with pytest.raises(ValueError, match="no slice has a box"):
-        DeepCut(slices(annotate=[lambda item: {**item, "box": 0 * item["box"]}]))
-    with pytest.raises(ValueError, match=r"weak .*and box .*expected"):
-        DeepCut(slices(annotate=[lambda item: {**item, "box": item["box"][:, :5]}]))
+        DeepCut(slices(lambda item: {**item, "boxes": 0 * item["boxes"]}))
+    with pytest.raises(ValueError, match=r"weak .*and boxes .*expected"):
+        DeepCut(slices(lambda item: {**item, "boxes": item["boxes"][:, :, :1]}))
     trainer, _ = make(slices())
-    one = DeepCut(slices(annotate=[lambda item: {**item, "box": item["box"][:1]}]), workers=0)
+    one = DeepCut(slices(lambda item: {**item, "boxes": item["boxes"][:1]}), workers=0)
     with pytest.raises(ValueError, match="the network has 3 channels, the boxes 1"):
         one.update(trainer)
     make(slices(), path=tmp_path / "a.pt", epochs=3)[0].run()
-    other = CachedSlices([{"case": "0"}], case, keys=["image", "box", "weak"])
     with pytest.raises(ValueError, match="the deepcut in .* does not fit"):
-        make(other, path=tmp_path / "a.pt", resume=True)[0].run()
+        make(slices(count=1), path=tmp_path / "a.pt", resume=True)[0].run()

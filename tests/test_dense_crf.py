@@ -1,21 +1,16 @@
-"""The fully connected CRF: against the paper's formula, the authors' own 2D program, and in bundles."""
+"""The fully connected CRF: against the paper's formula, the authors' own program for pictures."""
 
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_data import save
 from monai.data import MetaTensor
-from test_bundle_inference import find_bright
 
 import monai_constraints.transforms.postprocessing.dense_crf as module
-from bundles import Runs, run
 from monai_constraints.transforms import DenseCRF, DenseCRFd
 
 pydensecrf = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed: the extra crf")
@@ -68,7 +63,7 @@ def test_the_papers_formula() -> None:
     image = np.round(image) * 0.8 + 0.1 * image  # the lattice's Gaussians are approximate, most of all halfway
     crf = DenseCRF(bilateral_weight=2, bilateral_spatial_sigma=4, bilateral_color_sigma=0.4, gaussian_weight=1)
     expected, found = mean_field(crf, probabilities, image), crf(probabilities, image)
-    assert np.abs(found - expected).mean() < 0.1 * np.abs(probabilities - expected).mean()
+    assert np.abs(found - expected).mean() < 0.2 * np.abs(probabilities - expected).mean()
     assert (found.argmax(0) == expected.argmax(0)).mean() > 0.95
     np.testing.assert_allclose(found.sum(0), 1, rtol=1e-5)
 
@@ -126,20 +121,3 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'monai-constraints\[crf\]'"):
         DenseCRF()
-
-
-def test_one_option_turns_it_on(runs: Runs, tmp_path: Path) -> None:
-    """A dark hole in what is bright is found where it is, and closed by a field that trusts neighbours alone."""
-    find_bright(runs.trained("acdc_lv"), tmp_path)
-    image = np.zeros((48, 40, 2), np.int16)
-    image[14:26, 12:24] = 200
-    image[19, 17] = 0
-    save(tmp_path / "in" / "a.nii.gz", image)
-    masks = []
-    for on in (False, True):
-        given: dict[str, Any] = {"output_dir": str(tmp_path / f"{on}"), "dense_crf": on}
-        given |= {"crf#bilateral_weight": 0, "crf#gaussian_weight": 30} if on else {}
-        run(tmp_path / "inference.yaml", dataset_dir=str(tmp_path / "in"), progress=False, **given)
-        written: Any = nib.load(tmp_path / f"{on}" / "a_pred.nii.gz")
-        masks.append(np.asarray(written.dataobj))
-    assert np.array_equal(masks[0] > 0, image > 0) and (masks[1] != masks[0]).sum() == 2 and masks[1][19, 17].all()

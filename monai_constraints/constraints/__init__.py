@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals, sides
+from .box_rules import BoxRule, BoxSize, Empty, Tight
+from .emptiness import Inside, Outside
 from .lagrangians import AugmentedLagrangian, NuPI, ReLULagrangian, StandardLagrangian
 from .multipliers import Multipliers, observing
 from .patch import Patch
@@ -10,25 +12,32 @@ from .penalties import Hinge, LogBarrier, Penalty, Quadratic, StandardLogBarrier
 from .pooling import GroupPooling, Groups, ImagePooling, Pooling, PoolingName, get_pooling
 from .proposals import ExactProposals, LegacyProposals, Proposals
 from .root import Root
+from .slabs import SlabSums, slab_bounds
+from .smooth_maximum import SmoothMaximum
 from .statistic import Statistic
 from .statistics import Centroid, MeanIntensity, Size, Spread
 
 __all__ = [
     "AugmentedLagrangian",
     "BoundsRule",
+    "BoxRule",
+    "BoxSize",
     "Centroid",
     "Common",
+    "Empty",
     "ExactProposals",
     "GroupPooling",
     "Groups",
     "Hinge",
     "ImagePooling",
     "Individual",
+    "Inside",
     "LegacyProposals",
     "LogBarrier",
     "MeanIntensity",
     "Multipliers",
     "NuPI",
+    "Outside",
     "Patch",
     "Penalty",
     "Pooling",
@@ -38,11 +47,14 @@ __all__ = [
     "ReLULagrangian",
     "Root",
     "Size",
+    "SlabSums",
+    "SmoothMaximum",
     "Spread",
     "StandardLagrangian",
     "StandardLogBarrier",
     "Statistic",
     "Tag",
+    "Tight",
     "Unbounded",
     "active",
     "check_bounds",
@@ -51,4 +63,5 @@ __all__ = [
     "observing",
     "residuals",
     "sides",
+    "slab_bounds",
 ]

@@ -18,9 +18,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from monai_constraints.constraints.intervals import box_mask
 from monai_constraints.constraints.plain import plain
 from monai_constraints.data import CachedSlices
-from monai_constraints.keys import BOX, IMAGE, WEAK
+from monai_constraints.keys import BOXES, IMAGE, WEAK
 from monai_constraints.networks import check_reinitialisable, reinitialise
 from monai_constraints.pictures import plot_proposals
 from monai_constraints.transforms import DenseCRF
@@ -45,13 +46,13 @@ class DeepCut:
     on seed and epoch alone, so that a resumed training is the uninterrupted one. Ranks share the slices.
 
     Args:
-        dataset: the training slices, with image, `target_key` (1, H, W) and `box_key` (K, H, W), a mask of the boxes of
-            each foreground class 1 .. K; no random transforms of single slices.
+        dataset: the training slices, with image, `target_key` (1, H, W) and `boxes` (K, J, 2, 2) of the foreground
+            classes 1 .. K; no random transforms of single slices.
         every: epochs from update to update.
         crf: the field; None: `DenseCRF()`.
         reinitialise: draw the network's weights anew after each update, as published (B.1).
         seed: of these; the same on all ranks.
-        target_key, box_key: see `dataset`.
+        target_key: see `dataset`.
         workers: processes of this rank; 0: none beside this one. None: as many as it has processors.
         batch_size: slices that the network sees at once.
         progress: a bar, on rank 0.
@@ -80,7 +81,6 @@ class DeepCut:
         reinitialise: bool = False,
         seed: int = 0,
         target_key: str = WEAK,
-        box_key: str = BOX,
         workers: int | None = None,
         batch_size: int = 16,
         progress: bool = False,
@@ -91,7 +91,7 @@ class DeepCut:
         if not isinstance(dataset, CachedSlices) or dataset.augment is not None:
             raise TypeError(f"DeepCut: {type(dataset).__name__}; expected CachedSlices without augment")
         self.dataset, self.every, self.crf, self.reinitialise = dataset, every, crf or DenseCRF(), reinitialise
-        self.seed, self.target_key, self.box_key, self.batch_size = seed, target_key, box_key, batch_size
+        self.seed, self.target_key, self.batch_size = seed, target_key, batch_size
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers, self.progress, self.picture = workers, progress, str(picture)
         self._cores, self.filled = cores, float("nan")
@@ -141,7 +141,7 @@ class DeepCut:
                 loader = DataLoader(slices, batch_size=None, num_workers=self._workers(), generator=torch.Generator())
                 for index, proposal, box in zip(mine[start:], loader, slices.boxes):
                     new[index, 0] = proposal
-                    chosen, voxels = chosen + int((proposal > 0).sum()), voxels + int((box > 0).any(0).sum())
+                    chosen, voxels = chosen + int((proposal > 0).sum()), voxels + int(box.any(0).sum())
                     bar.update()
         counts = torch.tensor([chosen, voxels])
         if world > 1:
@@ -170,8 +170,8 @@ class DeepCut:
         logger.info(message, len(self._boxed), epoch - 1, self.filled, seconds)
         if self.picture and idist.get_rank() == 0:
             (_, batch), *_ = self._batches(self._shown)
-            images, boxes = (plain(batch[key]).cpu().numpy() for key in (IMAGE, self.box_key))
-            plot_proposals(images[:, 0], boxes, self._history.numpy(), self._epochs, Path(self.picture))
+            images, boxes = (x.cpu().numpy() for x in (plain(batch[IMAGE])[:, 0], self._mask(batch)))
+            plot_proposals(images, boxes, self._history.numpy(), self._epochs, Path(self.picture))
 
     def _workers(self) -> int:
         if self.workers is not None:
@@ -188,9 +188,12 @@ class DeepCut:
         found = [plain(batch[self.target_key]).cpu() for _, batch in self._batches(indices)]
         return torch.cat(found).to(torch.uint8)
 
+    def _mask(self, batch: dict[str, Any]) -> Tensor:
+        return box_mask(plain(batch[BOXES]), batch[IMAGE].shape[2:]) > 0
+
     def _with_box(self) -> list[int]:
         """The slices in which there is a box; it refuses what does not fit."""
-        lacking = [key for key in (IMAGE, self.target_key, self.box_key) if key not in self.dataset[0]]
+        lacking = [key for key in (IMAGE, self.target_key, BOXES) if key not in self.dataset[0]]
         if lacking:
             raise KeyError(
                 f"DeepCut: a slice lacks {lacking}, it has {sorted(self.dataset[0])}; make them with `annotate`, and "
@@ -198,35 +201,35 @@ class DeepCut:
             )
         found = []
         for indices, batch in self._batches(range(len(self.dataset))):
-            box, target = batch[self.box_key], batch[self.target_key]
-            if target.shape != (len(box), 1, *box.shape[2:]):
+            image, target, boxes = (tuple(batch[key].shape) for key in (IMAGE, self.target_key, BOXES))
+            if target != (image[0], 1, *image[2:]) or boxes[3:] != (len(image) - 2, 2):
                 raise ValueError(
-                    f"DeepCut: {self.target_key} {tuple(target.shape)} and {self.box_key} {tuple(box.shape)}; expected "
-                    "(B, 1, H, W) classes and (B, K, H, W) masks of boxes"
+                    f"DeepCut: image {image}, {self.target_key} {target} and {BOXES} {boxes}; expected (B, C, H, W), "
+                    "(B, 1, H, W) classes and (B, K, J, 2, 2) boxes"
                 )
-            found += [index for index, has in zip(indices, (box > 0).flatten(1).any(1).tolist()) if has]
+            found += [index for index, has in zip(indices, self._mask(batch).flatten(1).any(1).tolist()) if has]
         if not found:
-            raise ValueError(f"DeepCut: no slice has a box under {self.box_key!r}; proposals are made inside of boxes")
+            raise ValueError("DeepCut: no slice has a box; proposals are made inside of boxes")
         return found
 
     def _seen(self, trainer: Any, network: nn.Module, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities (n, 1 + K, H, W), images (n, C, H, W) and boxes (n, K, H, W) of these slices, on the CPU."""
+        """Probabilities (n, 1 + K, H, W), images (n, C, H, W) and masks (n, K, H, W) of these slices, on the CPU."""
         parts: list[tuple[Tensor, ...]] = []
         training, device = network.training, torch.device(trainer.state.device)
         network.eval()
         with torch.no_grad(), torch.autocast(device.type, enabled=trainer.amp, **trainer.amp_kwargs):
             for _, batch in self._batches(indices):
-                image, box = plain(batch[IMAGE]), plain(batch[self.box_key])
+                image, box = plain(batch[IMAGE]), self._mask(batch)
                 logits = trainer.inferer(image.to(device), network)
                 if logits.shape[1] != 1 + box.shape[1]:
                     raise ValueError(
                         f"DeepCut: the network has {logits.shape[1]} channels, the boxes {box.shape[1]}; expected a "
                         "channel for the background and one for each class with boxes"
                     )
-                parts.append(tuple(x.float().cpu() for x in (logits.float().softmax(1), image, box)))
+                parts.append(tuple(x.cpu() for x in (logits.float().softmax(1), image.float(), box)))
         network.train(training)
-        probabilities, images, boxes = (torch.cat(part) for part in zip(*parts))
-        return probabilities, images, boxes > 0
+        probabilities, images, masks = (torch.cat(part) for part in zip(*parts))
+        return probabilities, images, masks
 
 
 class _Slices(Dataset[Tensor]):

@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
 from monai_constraints.constraints.plain import plain
-from monai_constraints.keys import CASE, INDEX, bounds_key
+from monai_constraints.keys import BOXES, CASE, INDEX, bounds_key
 from monai_constraints.metrics import ConstraintSatisfaction
 
 __all__ = ["Satisfaction"]
@@ -39,7 +39,8 @@ class Satisfaction:
     def _update(self, engine: Engine) -> None:
         output: Any = engine.state.output
         batch: Any = engine.state.batch
-        missing = [key for key in (bounds_key(self.name), INDEX) if key not in batch[0]]
+        needed = [bounds_key(self.name), INDEX, *([BOXES] if self.metric.statistic.needs_boxes else [])]
+        missing = [key for key in needed if key not in batch[0]]
         if missing:
             raise KeyError(f"Satisfaction: the validation samples lack {missing}; add the transform that makes them")
         self.metric(
@@ -47,6 +48,7 @@ class Satisfaction:
             torch.stack([plain(item[bounds_key(self.name)]) for item in batch]),
             index=torch.as_tensor([int(item[INDEX]) for item in batch]),
             image=torch.stack([plain(item[CommonKeys.IMAGE]) for item in output]),
+            boxes=torch.stack([plain(item[BOXES]) for item in batch]) if BOXES in needed else None,
             group=[item.get(CASE) for item in batch],
         )
 

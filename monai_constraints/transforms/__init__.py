@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from .annotation.absent_annotation import AbsentAnnotatedd
 from .annotation.bounds import ConstraintBoundsd, Given, Values, common_bounds
+from .annotation.box_bounds import BoxBoundsd, BoxToWeakd, slab_fill
+from .annotation.boxes import BoxesFromLabeld
+from .annotation.boxes_from_file import BoxesFromFiled, BoxesOfSliced
 from .annotation.full_annotation import FullyAnnotatedd
 from .annotation.scribbles import FullLabeld, ScribbleLabeld
 from .annotation.structure import OneStructured
 from .annotation.weak_labels import ErodedLabeld, PointLabeld
 from .augmentation.batch import BatchGamma, BatchIntensity, BatchSimilarity
 from .augmentation.dihedral import RandDihedrald
+from .augmentation.mirrors import BatchMirrors
 from .grid.common_voxel import CommonVoxeld
 from .grid.to_grid import ToGridd
 from .intensity.scale_percentiles import ScalePercentilesd
@@ -25,8 +29,14 @@ __all__ = [
     "AbsentAnnotatedd",
     "BatchGamma",
     "BatchIntensity",
+    "BatchMirrors",
     "BatchSimilarity",
     "BorderWeightd",
+    "BoxBoundsd",
+    "BoxToWeakd",
+    "BoxesFromFiled",
+    "BoxesFromLabeld",
+    "BoxesOfSliced",
     "CommonVoxeld",
     "ConstraintBoundsd",
     "DenseCRF",
@@ -46,4 +56,5 @@ __all__ = [
     "SignedDistanceMapd",
     "Values",
     "common_bounds",
+    "slab_fill",
 ]

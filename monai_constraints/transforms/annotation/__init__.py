@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .absent_annotation import AbsentAnnotatedd
 from .bounds import ConstraintBoundsd, Given, Values, common_bounds
+from .box_bounds import BoxBoundsd, BoxToWeakd, slab_fill
+from .boxes import BoxesFromLabeld
+from .boxes_from_file import BoxesFromFiled, BoxesOfSliced
 from .full_annotation import FullyAnnotatedd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .structure import OneStructured
@@ -11,6 +14,11 @@ from .weak_labels import ErodedLabeld, PointLabeld
 
 __all__ = [
     "AbsentAnnotatedd",
+    "BoxBoundsd",
+    "BoxToWeakd",
+    "BoxesFromFiled",
+    "BoxesFromLabeld",
+    "BoxesOfSliced",
     "ConstraintBoundsd",
     "ErodedLabeld",
     "FullLabeld",
@@ -21,4 +29,5 @@ __all__ = [
     "ScribbleLabeld",
     "Values",
     "common_bounds",
+    "slab_fill",
 ]

@@ -13,6 +13,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from ...constraints import Statistic
 from ...constraints.plain import plain
 from ...keys import bounds_key
+from .moved_boxes import moved_boxes
 
 __all__ = ["BatchGamma", "BatchIntensity", "BatchSimilarity"]
 
@@ -38,6 +39,8 @@ class BatchSimilarity:
         bounds: the statistic of each constraint by its name, whose `<name>_bounds` move along; they may be missing in a
             batch. A size grows with the area, its root with the lengths, a position is mapped (the new box holds the
             turned one).
+        boxes: keys of boxes (B, K, J, 2, 2), which may be missing likewise. Mirrors and quarter turns move them
+            exactly, scales round them outward: a side is then less than a pixel further from its object than before.
         rotation: largest angle, in degrees.
         scale: smallest and largest s, log-uniform.
         dihedral: quarter turns and mirrors too; needs square images.
@@ -45,7 +48,7 @@ class BatchSimilarity:
     Shapes: images and distances (B, C, H, W), labels (B, 1, H, W), bounds (B, K, M, 2).
 
     Raises:
-        ValueError: for images that are not 2D, not square with `dihedral`, or an impossible scale.
+        ValueError: for images that are not 2D, not square with `dihedral`, an impossible scale, or boxes and rotation.
     """
 
     def __init__(
@@ -55,12 +58,20 @@ class BatchSimilarity:
         distances: Sequence[str] = (),
         labels: Mapping[str, int] | None = None,
         bounds: Mapping[str, Statistic] | None = None,
+        boxes: Sequence[str] = (),
         rotation: float = 0.0,
         scale: Sequence[float] = (1.0, 1.0),
         dihedral: bool = False,
     ) -> None:
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ValueError(f"BatchSimilarity: scale={list(scale)}; give the smallest and the largest, both above 0")
+        if boxes and rotation:
+            raise ValueError(
+                f"BatchSimilarity: rotation={rotation} with boxes={list(boxes)}; the box around a turned box is larger "
+                "than that of its object, so it is no longer tight. Leave rotation out: mirrors, quarter turns and "
+                "scales keep boxes"
+            )
+        self.boxes = tuple(boxes)
         self.images, self.distances, self.labels = tuple(images), tuple(distances), dict(labels or {})
         self.bounds = {bounds_key(name): statistic for name, statistic in (bounds or {}).items()}
         self.rotation, self.scale, self.dihedral = math.radians(rotation), tuple(scale), dihedral
@@ -88,6 +99,8 @@ class BatchSimilarity:
         for key, statistic in self.bounds.items():
             if key in out:
                 out[key] = statistic.moved(plain(out[key]), matrix, image.shape[2:])
+        for key in (key for key in self.boxes if key in out):
+            out[key] = moved_boxes(plain(out[key]), matrix, image.shape[2:])
         return out
 
     def _draw(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
