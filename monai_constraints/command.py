@@ -138,7 +138,31 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("predict", "write masks of images", OPTIONS, run="the folder of a run, or of a bundle trained in it")
     sub.add_argument("--images", required=True, help="a folder, searched through, or one image")
     sub.add_argument("--output_dir", help="folder of the masks; without it predictions/ of the run")
+    sub = command("bands", "draw the boxes of images, and the bands that constraints make of them")
+    sub.add_argument("--images", required=True, help="a folder, or one image")
+    sub.add_argument("--boxes", required=True, help="a CSV, a JSON, or a folder of Slicer markups")
+    sub.add_argument("--classes", type=int, default=1, help="how many there are; 1")
+    sub.add_argument("--coordinates", choices=["voxel", "LPS", "RAS"], default="voxel", help="of CSV and JSON; voxel")
+    sub.add_argument("--width", type=int, default=5, help="lines of a band; 5")
+    sub.add_argument("--count", type=int, default=6, help="images at most; 6")
+    sub.add_argument("--output", default="bands.png", help="the picture; bands.png")
     return parser
+
+
+def bands(given: argparse.Namespace) -> int:
+    """Draw boxes and bands of images."""
+    from monai_constraints.data import find_images
+    from monai_constraints.pictures import bands_of_files
+
+    try:
+        found = [case["image"] for case in find_images(given.images)][: given.count]
+        bands_of_files(
+            found, given.boxes, given.output, width=given.width, classes=given.classes, coordinates=given.coordinates
+        )
+    except (ValueError, KeyError, OSError) as reason:
+        raise Refused(str(reason.args[0]) if isinstance(reason, KeyError) else str(reason)) from reason
+    sys.stdout.write(f"{given.output}\n")
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,6 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if rest:
                 raise Refused(f"{rest[0]} is one argument too many")
             return bundles(given.bundle) if given.command == "bundles" else copy(given.bundle, given.folder)
+        if given.command == "bands":
+            if rest:
+                raise Refused(f"{rest[0]} is one argument too many")
+            return bands(given)
         options = typed(rest)
         if getattr(given, "output_dir", None):
             options["output_dir"] = os.path.abspath(given.output_dir)

@@ -73,8 +73,12 @@ TABLE = {
         {"trunk#features": [8] * 6},
         {"hybrid": {"full_count": 1}, "scribbles": {"size_rule#upper": 60, "size_rule#lower": 2}},
     ),
+    "acdc_boxes": Bundle(
+        make_acdc, acdc_datalist, {**GRID, "trunk#features": FEATURES}, {"trunk#features": [8] * 6}, lines=150,
+    ),
     "isles": Bundle(make_isles, isles_datalist, SMALL_UNET, LARGER_UNET),
     "stroke_flair": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET),
+    "stroke_boxes": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET, lines=150),
     "wmh": Bundle(make_wmh, wmh_datalist, SMALL_UNET, LARGER_UNET),
 }
 TABLE["promise12_points"] = Bundle(
