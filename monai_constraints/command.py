@@ -53,6 +53,17 @@ def bundles(name: str | None) -> int:
     return 0
 
 
+def listed(name: str | None) -> int:
+    """`bundles`, for a reader who may stop reading, as `head` does."""
+    try:
+        code = bundles(name)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+        return 0
+
+
 def copy(name: str, folder: str) -> int:
     """Copy the bundle to a folder that is new or empty; weights and other outputs in it stay behind."""
     source, target = bundle_folder(name), Path(folder)
@@ -180,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command in ("bundles", "copy"):
             if rest:
                 raise Refused(f"{rest[0]} is one argument too many")
-            return bundles(given.bundle) if given.command == "bundles" else copy(given.bundle, given.folder)
+            return listed(given.bundle) if given.command == "bundles" else copy(given.bundle, given.folder)
         if given.command == "bands":
             if rest:
                 raise Refused(f"{rest[0]} is one argument too many")

@@ -139,19 +139,22 @@ def preflight(tmp_path: Path, training: Any, validation: Any, **options: Any) ->
 def test_leaks_are_refused(cases: list[dict[str, Any]], tmp_path: Path) -> None:
     one, other = cases
     preflight(tmp_path, [one], [other])()
-    copied = tmp_path / "copy.nii.gz"
-    copied.write_bytes(Path(one["image"]).read_bytes())
     (tmp_path / "link.nii.gz").symlink_to(one["image"])
     stranger = {**one, "case": "x", "patient": "y"}
     for leak, reason in (
         (one, "case patient001_frame01 is in"), ({**one, "case": "x"}, "patient patient001 is in"),
         ({**stranger, "image": str(tmp_path / "link.nii.gz")}, "is in the training and in the validation"),
-        ({**stranger, "image": str(copied)}, "has the same image as"),
+        ({**other, "label": one["label"]}, "patient001_frame01_gt.nii.gz is in the training and in the validation"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=reason):
             preflight(tmp_path, [one], [leak])()
     with pytest.raises(ValueError, match="twice in the training list"):
         preflight(tmp_path, [one, one], [other])()
+    with pytest.raises(ValueError, match="gz is twice in the validation list, of patient001_frame01 and of x"):
+        preflight(tmp_path, [other], [one, {**stranger, "image": str(tmp_path / "link.nii.gz")}])()
+    with pytest.raises(ValueError, match="patient 7 is in the training and in the validation"):
+        preflight(tmp_path, [{**one, "patient": 7}], [{**other, "patient": "7"}])()
+    preflight(tmp_path, [{**one, "patient": None}], [{**other, "patient": None}])()
     with pytest.raises(FileNotFoundError, match="no such file"):
         preflight(tmp_path, [one], [{**other, "label": "/nowhere.nii"}])()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -50,6 +51,9 @@ class Size(Moments):
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         return sums
 
+    def range_in(self, spatial: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return torch.tensor(0.0), torch.tensor(float(math.prod(spatial)))
+
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         return bounds * torch.linalg.det(matrix).abs().reshape(-1, 1, 1, 1)
 
@@ -64,6 +68,10 @@ class Centroid(Moments):
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         return _quotient(sums) + centre
+
+    def range_in(self, spatial: Sequence[int]) -> tuple[Tensor, Tensor]:
+        last = torch.tensor([size - 1.0 for size in spatial])
+        return torch.zeros_like(last), last
 
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         return _moved_positions(bounds, matrix, shape)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from .cached_slices import CachedSlices
 from .checks import check_cases, check_model, check_output_dir
+from .contents import check_contents
 from .datalist import all_cases, cases_of, choose_cases, find_images, log_cases, read_datalist, write_datalist
 from .datasets.circles import TwoCircles
-from .loaders import slice_loader
-from .loading import CaseError, LoadCased
+from .loaders import collate_cases, slice_loader
+from .loading import LoadCased
 from .oversampled import Oversampled
 from .preflight import Preflight
+from .readable import check_readable
 from .samplers import GroupBatchSampler, epoch_sampler
 from .slices import SliceDataset
+from .volume_file import CaseError
 
 __all__ = [
     "CachedSlices",
@@ -29,9 +32,12 @@ __all__ = [
     "all_cases",
     "cases_of",
     "check_cases",
+    "check_contents",
     "check_model",
     "check_output_dir",
+    "check_readable",
     "choose_cases",
+    "collate_cases",
     "epoch_sampler",
     "find_images",
     "log_cases",

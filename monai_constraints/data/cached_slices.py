@@ -13,14 +13,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from monai_constraints.data.loading import CaseError, case_name
+from monai_constraints.data.contents import digests
+from monai_constraints.data.loading import without_nulls
+from monai_constraints.data.readable import check_occurs, classes_in, listed_problems, read_case
+from monai_constraints.data.volume_file import CaseError
 from monai_constraints.keys import CASE, IMAGE, INDEX, LABEL, PATIENT, SCRIBBLE, SLICE, SPACING
 
 __all__ = ["CachedSlices"]
 
 logger = logging.getLogger(__name__)
 
-MAX_LINES = 20
 Transform = Callable[[Any], Any]
 
 
@@ -40,12 +42,14 @@ class CachedSlices(Dataset[dict[str, Any]]):
         augment: a random transform of a slice, at each access. Changes of whole batches are faster (`PrepareTargets`).
         drop: entries that are not needed once a slice is annotated.
         axis: spatial axis to cut along, from the end: -1 is Z.
-        classes: names of the foreground classes that have to occur in `label`; empty: none has to.
+        classes: names of the foreground classes that have to occur in each of `label` and `scribble` that is among the
+            keys; empty: none has to.
         device: where the slices are kept.
         progress: a bar.
 
     Attributes:
         cases: the case of every slice, the `groups` of a GroupBatchSampler or of Oversampled.
+        contents: each case with what its image holds, by which `check_contents` finds an image again.
 
     An item has the keys, what `annotate` added as tensors, `case`, `patient`, `slice`, `index`, and `spacing` where the
     case has one. Pass `collate` to the data loader.
@@ -71,20 +75,17 @@ class CachedSlices(Dataset[dict[str, Any]]):
     ) -> None:
         if not data:
             raise ValueError("CachedSlices: no cases; check the folder, the datalist and its key")
-        self.data, self.transform, self.keys, self.annotate = data, transform, tuple(keys), list(annotate)
+        self.transform, self.keys, self.annotate = transform, tuple(keys), list(annotate)
         self.augment, self.drop, self.axis, self.device = augment, tuple(drop), axis, torch.device(device)
+        data = [without_nulls(case) for case in data]
         self.data = [self._annotated(case) for case in data]
         whole = sum(SCRIBBLE in case and SCRIBBLE not in given for case, given in zip(self.data, data))
         if whole:
             message = "CachedSlices: %d of %d cases have no scribble; their label says it of every voxel"
             logger.info(message, whole, len(data))
+        self.contents: list[tuple[str, list[bytes]]] = []
         items, seen = self._load(progress)
-        absent = [name for k, name in enumerate(classes, 1) if k not in seen]
-        if absent and LABEL in self.keys:
-            raise ValueError(
-                f"CachedSlices: {', '.join(absent)} in no label of {len(data)} cases, which have the classes "
-                f"{sorted(seen)} after the transform; correct the structure or the mapping of labels"
-            )
+        check_occurs(classes, seen, len(data), "CachedSlices")
         self.cases: list[str] = [item[CASE] for item in items]
         self._texts = {key: [item.pop(key) for item in items] for key in (CASE, PATIENT)}
         self._items: list[dict[str, Any]] | None = items
@@ -147,10 +148,9 @@ class CachedSlices(Dataset[dict[str, Any]]):
         """What `__getitems__` gave, stacked or not, as a batch."""
         return batch if isinstance(batch, dict) else list_data_collate(batch)
 
-    def _load(self, progress: bool) -> tuple[list[dict[str, Any]], set[int]]:
+    def _load(self, progress: bool) -> tuple[list[dict[str, Any]], dict[str, set[int]]]:
         items: list[dict[str, Any]] = []
-        seen: set[int] = set()
-        names: set[str] = set()
+        seen: dict[str, set[int]] = {key: set() for key in (LABEL, SCRIBBLE) if key in self.keys}
         problems: list[str] = []
         with ThreadPoolExecutor(2) as pool:
             running = pool.map(self._case, self.data)
@@ -158,18 +158,15 @@ class CachedSlices(Dataset[dict[str, Any]]):
                 if isinstance(found, CaseError):
                     problems += found.problems
                     continue
-                case, slices, classes = found
-                if case in names:
+                case, slices, classes, content = found
+                if case in (name for name, _ in self.contents):
                     problems.append(f"case {case}: occurs twice; give every case a name of its own")
-                names.add(case)
-                seen |= classes
+                self.contents.append((case, content))
+                for key in seen:
+                    seen[key] |= classes[key]
                 items += slices
         if problems:
-            lines = problems[:MAX_LINES]
-            if len(problems) > MAX_LINES:
-                lines[-1] = f"... and {len(problems) - MAX_LINES + 1} more"
-            count = f"{len(problems)} problems in {len(self.data)} cases"
-            raise ValueError(f"CachedSlices: {count}\n" + "\n".join(lines))
+            raise ValueError(f"CachedSlices: {listed_problems(problems, len(self.data))}")
         for index, item in enumerate(items):
             item[INDEX] = torch.tensor(index)
         return items, seen
@@ -179,25 +176,19 @@ class CachedSlices(Dataset[dict[str, Any]]):
         needed = SCRIBBLE in self.keys and SCRIBBLE not in item and LABEL in item
         return {**item, SCRIBBLE: item[LABEL]} if needed else item
 
-    def _case(self, item: Mapping[str, Any]) -> CaseError | tuple[str, list[dict[str, Any]], set[int]]:
-        try:
-            volume = self.transform({**item, CASE: case_name(item)})
-        except RuntimeError as error:  # MONAI's Compose wraps what a transform raised
-            if isinstance(error.__cause__, CaseError):
-                return error.__cause__
-            raise
-        except CaseError as error:
-            return error
-        case = str(volume[CASE])
-        missing = [key for key in self.keys if key not in volume]
-        if missing:
-            return CaseError([f"case {case}: no {missing}, it has {sorted(item)}; add them, or change train_keys"])
-        grid = tuple(volume[self.keys[0]].shape[1:])
-        labels = torch.as_tensor(volume.get(LABEL, ())).as_subclass(Tensor)
+    def _case(
+        self, item: Mapping[str, Any]
+    ) -> CaseError | tuple[str, list[dict[str, Any]], dict[str, set[int]], list[bytes]]:
+        """Name, slices, classes of each label, and contents of the image."""
+        volume = read_case(item, self.transform, self.keys)
+        if isinstance(volume, CaseError):
+            return volume
+        case, grid = str(volume[CASE]), tuple(volume[self.keys[0]].shape[1:])
+        classes = {key: classes_in(volume, key) for key in (LABEL, SCRIBBLE) if key in self.keys}
         shared = {k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid}
         shared[PATIENT] = str(volume.get(PATIENT) or case)
         slices = [self._slice(volume, shared, number) for number in range(grid[self.axis])]
-        return case, slices, {int(k) for k in labels.unique().tolist()}
+        return case, slices, classes, digests(volume[IMAGE]) if IMAGE in self.keys else []
 
     def _slice(self, volume: Mapping[str, Any], shared: Mapping[Hashable, Any], number: int) -> dict[str, Any]:
         axis = self.axis if self.axis < 0 else self.axis + 1

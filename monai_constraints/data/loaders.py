@@ -1,15 +1,17 @@
-"""The data loader of cached slices: the order of the samples, and stacked batches."""
+"""Data loaders: of cached slices, and what makes a batch of whole cases."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from monai.data import list_data_collate
 from torch.utils.data import DataLoader, Dataset
 
 from monai_constraints.data.cached_slices import CachedSlices
 from monai_constraints.data.samplers import GroupBatchSampler, epoch_sampler
 
-__all__ = ["slice_loader"]
+__all__ = ["collate_cases", "slice_loader"]
 
 
 def slice_loader(
@@ -38,3 +40,18 @@ def slice_loader(
         return DataLoader(dataset, batch_sampler=batches, collate_fn=CachedSlices.collate)
     sampler = epoch_sampler(dataset, shuffle=shuffle, seed=seed, even=shuffle)
     return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=CachedSlices.collate)
+
+
+def collate_cases(batch: Sequence[Mapping[str, Any]]) -> Any:
+    """MONAI's list_data_collate, for cases of which some have entries with null in them, which it fails at.
+
+    A datalist may have more than the files: `age`, or bounds such as [[[null, 300]]]. What holds a null is left out of
+    the batch; what makes bounds of it has been before.
+    """
+    return list_data_collate([{k: v for k, v in item.items() if not _has_null(v)} for item in batch])
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_null, value.values()))
+    return any(map(_has_null, value)) if isinstance(value, (list, tuple)) else value is None

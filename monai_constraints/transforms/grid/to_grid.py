@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.transforms import Compose, Resized, ResizeWithPadOrCropd
 
-from ...keys import IMAGE, SCRIBBLE, UNKNOWN
+from ...keys import CASE, IMAGE, SCRIBBLE, UNKNOWN
 
 __all__ = ["ToGridd"]
+
+logger = logging.getLogger(__name__)
 
 
 class ToGridd(Compose):
@@ -17,7 +21,7 @@ class ToGridd(Compose):
 
     Images by area, everything else by the nearest voxel, in the type that it had. Padding is the image's 0, so scale
     intensities to [0, 1] before; it is background in labels, and not annotated (255) in scribbles. `Invertd` brings
-    predictions back to the file's grid.
+    predictions back to the file's grid. Where the crop cuts a part of the structures off, a warning names the case.
 
     Args:
         keys: volumes (C, X, Y, Z), or what there is of them.
@@ -49,7 +53,8 @@ class ToGridd(Compose):
             for key in keys
         ]
         super().__init__([*pads, Resized(keys, size, mode=modes, allow_missing_keys=True)])
-        self._others = [key for key in keys if key != IMAGE]
+        self._others = {key: pad for key, pad in zip(keys, pads) if key != IMAGE}
+        self._padded = padded
 
     def __call__(
         self,
@@ -60,5 +65,23 @@ class ToGridd(Compose):
         lazy: bool | None = None,
     ) -> dict[str, Any]:
         """MONAI's Resized makes floats of integer labels, which losses refuse and which take four times the memory."""
+        for key in (key for key in self._others if key in input_):
+            self._warn_of_crop(input_, key)
         sample = super().__call__(input_, start, end, threading, lazy)
         return {**sample, **{k: sample[k].to(input_[k].dtype) for k in self._others if k in sample}}
+
+    def _warn_of_crop(self, sample: Mapping[str, Any], key: str) -> None:
+        label = sample[key]
+        if all(size <= most or most < 0 for size, most in zip(label.shape[1:], self._padded)):
+            return
+        there, left = (_marked(one) for one in (label, self._others[key]({key: label})[key]))
+        if left < there:
+            logger.warning(
+                "ToGridd: case %s, %s: %.2g %% of the structures are cut off by padded_size; choose a larger one",
+                sample.get(CASE, "(not named)"), key, 100 * (1 - left / there),
+            )  # fmt: skip
+
+
+def _marked(label: Any) -> int:
+    values = torch.as_tensor(label).as_subclass(torch.Tensor)
+    return int(((values != 0) & (values != UNKNOWN)).sum())
