@@ -198,3 +198,21 @@ def test_whole_volumes(cases: list[dict[str, Any]]) -> None:
         assert torch.equal(first[key], torch.stack([slices[i][key] for i in range(4)], -1))
     (batch,) = DataLoader(CachedSlices(cases[:1], transform, axis=None), batch_size=2, collate_fn=CachedSlices.collate)
     assert batch["image"].shape == (1, 1, 48, 40, 4) and batch["spacing"].tolist() == [[1.5, 1.25, 8.0]]
+
+
+@pytest.mark.parametrize("sizes", [[8, 8], [8, 16]], ids=["one shape", "two shapes"])
+def test_an_entry_is_replaced(sizes: list[int], cases: list[dict[str, Any]]) -> None:
+    left = iter(sizes)
+    data = CachedSlices(cases[:2], lambda item: Resized(KEYS, [next(left)] * 3, mode="nearest")(LoadCased(KEYS)(item)))
+    new = [torch.full_like(data[i]["label"], i).double() for i in range(len(data))]
+    before = data[1]["label"].dtype
+    data.replace("label", new)
+    batch = next(iter(DataLoader(data, batch_size=8, collate_fn=CachedSlices.collate)))
+    assert data[1]["label"].dtype == before
+    assert batch["label"].flatten(1).unique(dim=1).flatten().tolist() == [*range(8)]
+    with pytest.raises(KeyError, match="no 'box' to replace"):
+        data.replace("box", new)
+    with pytest.raises(ValueError, match=f"{len(new) - 1} values for 'label' of {len(new)} slices"):
+        data.replace("label", new[:-1])
+    with pytest.raises(ValueError, match=r"the first of another shape at \[2\]"):
+        data.replace("label", [one if i < 2 else one[:, :-1] for i, one in enumerate(new)])

@@ -116,6 +116,34 @@ class CachedSlices(Dataset[dict[str, Any]]):
         batch: dict[str, Any] = {key: stack[chosen] for key, stack in self._stacks.items()}
         return batch | {key: [texts[index] for index in indices] for key, texts in self._texts.items()}
 
+    def replace(self, key: str, values: Sequence[Tensor] | Tensor) -> None:
+        """Give every slice another value of an entry that it has, such as proposals in place of a weak label.
+
+        Workers of a data loader that are running have copies of their own, and do not see it.
+
+        Args:
+            key: of a tensor.
+            values: one a slice, in the order of the slices, each as large as what it replaces.
+
+        Raises:
+            KeyError: the slices have no such tensor.
+            ValueError: another number of values, or another shape.
+        """
+        old: Any = self._stacks.get(key) if self._items is None else [item.get(key) for item in self._items]
+        if old is None or any(one is None for one in old[:1]):
+            raise KeyError(f"CachedSlices: no {key!r} to replace; a slice has {sorted(self[0])}")
+        expected, given = [[tuple(one.shape) for one in these] for these in (old, values)]
+        if expected != given:
+            differing = [i for i, (a, b) in enumerate(zip(expected, given)) if a != b][:1]
+            raise ValueError(
+                f"CachedSlices: {len(given)} values for {key!r} of {len(expected)} slices, the first of another shape "
+                f"at {differing}; give one a slice, in the shape of the old"
+            )
+        for i, value in enumerate(values):
+            old[i] = value.to(old[i])
+        for item, value in zip(self._items or (), old):
+            item[key] = value
+
     @staticmethod
     def collate(batch: Any) -> Any:
         """What `__getitems__` gave, stacked or not, as a batch."""

@@ -24,6 +24,7 @@ from .intensity.scale_percentiles import ScalePercentilesd
 from .maps.border_weight import BorderWeightd
 from .maps.distance_map import SignedDistanceMapd
 from .maps.geodesic_map import GeodesicDistanceMapd
+from .postprocessing.dense_crf import DenseCRF, DenseCRFd
 from .postprocessing.largest_component import LargestComponentd
 from .postprocessing.save_mask import SaveMaskd
 
@@ -43,6 +44,8 @@ __all__ = [
     "BoxesOfSliced",
     "CommonVoxeld",
     "ConstraintBoundsd",
+    "DenseCRF",
+    "DenseCRFd",
     "ErodedLabeld",
     "FullLabeld",
     "FullyAnnotatedd",
