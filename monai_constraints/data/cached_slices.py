@@ -157,7 +157,9 @@ class CachedSlices(Dataset[dict[str, Any]]):
             return volume
         case, grid = str(volume[CASE]), tuple(volume[self.keys[0]].shape[1:])
         classes = {key: classes_in(volume, key) for key in (LABEL, SCRIBBLE) if key in self.keys}
-        shared = {k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid}
+        shared: dict[Hashable, Any] = {
+            k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid
+        }
         shared[PATIENT] = str(volume.get(PATIENT) or case)
         slices = [self._slice(volume, shared, number) for number in range(grid[self.axis])]
         return case, slices, classes, digests(volume[IMAGE]) if IMAGE in self.keys else []
