@@ -153,7 +153,9 @@ def test_the_network_begins_anew_and_the_optimiser_does_not() -> None:
         trainer.add_event_handler(Events.EPOCH_STARTED, look)
         trainer.run()
     again: Any = make(slices())[0].network
+    rng = torch.get_rng_state()
     reinitialise(again, [0, 3])
+    assert torch.equal(rng, torch.get_rng_state())
     assert torch.equal(weights[True], again[0].weight) and not torch.equal(weights[False], weights[True])
 
 
