@@ -30,15 +30,17 @@ def find_bright(trained: Path, folder: Path) -> int:
     """Make a run of which the network finds what is bright; return its number of input channels."""
     config = yaml.safe_load((trained / "config.yaml").read_text())
     channels, classes = config["image_channels"], 1 + len(config["class_names"])
-    conv = {"_target_": "torch.nn.Conv2d", "in_channels": channels, "out_channels": classes, "kernel_size": 1}
-    given: dict[str, Any] = {"output_dir": str(folder / "out"), "padded_size": [44, 44], "spatial_size": [44, 44]}
+    axes = len(config["spatial_size"])
+    conv = {"_target_": f"torch.nn.Conv{axes}d", "in_channels": channels, "out_channels": classes, "kernel_size": 1}
+    given: dict[str, Any] = {"output_dir": str(folder / "out")}
+    given |= {"padded_size": [44] * axes, "spatial_size": [44] * axes}
     given |= {"network_def": conv, "ckpt_path": str(folder / "model.pt")}
     for name in ("config.yaml", "evaluate.yaml"):
         (folder / name).write_text(yaml.safe_dump({**yaml.safe_load((trained / name).read_text()), **given}))
     inference = yaml.safe_load((trained / "inference.yaml").read_text())
     inference |= {"run_dir": str(folder), "output_dir": str(folder / "out")}
     (folder / "inference.yaml").write_text(yaml.safe_dump(inference))
-    kernel, bias = torch.zeros(classes, channels, 1, 1), torch.full((classes,), -100.0)
+    kernel, bias = torch.zeros(classes, channels, *[1] * axes), torch.full((classes,), -100.0)
     kernel[1, 0], bias[:2] = 20, torch.tensor([0.0, -16.0])
     torch.save({"weight": kernel, "bias": bias}, folder / "model.pt")
     return int(channels)

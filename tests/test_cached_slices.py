@@ -187,6 +187,19 @@ def test_a_label_alone_is_a_scribble_of_every_voxel(
     assert "1 of 2 cases have no scribble" in caplog.text
 
 
+def test_whole_volumes(cases: list[dict[str, Any]]) -> None:
+    """One item a case, whose slices are those of the same data cut; a whole volume has no number of a slice."""
+    transform = LoadCased(["image", "label"], classes=4)
+    volumes, slices = (CachedSlices(cases, transform, annotate=annotate(), axis=axis) for axis in (None, -1))
+    assert volumes.cases == ["patient001_frame01", "patient003_frame01"]
+    first = volumes[0]
+    assert "slice" not in first and first["image"].shape == (1, 48, 40, 4) and first["weak"].shape == (1, 48, 40, 4)
+    for key in ("image", "label"):
+        assert torch.equal(first[key], torch.stack([slices[i][key] for i in range(4)], -1))
+    (batch,) = DataLoader(CachedSlices(cases[:1], transform, axis=None), batch_size=2, collate_fn=CachedSlices.collate)
+    assert batch["image"].shape == (1, 1, 48, 40, 4) and batch["spacing"].tolist() == [[1.5, 1.25, 8.0]]
+
+
 @pytest.mark.parametrize("sizes", [[8, 8], [8, 16]], ids=["one shape", "two shapes"])
 def test_an_entry_is_replaced(sizes: list[int], cases: list[dict[str, Any]]) -> None:
     left = iter(sizes)

@@ -21,6 +21,7 @@ LAYERS = {
     **dict.fromkeys(["losses", "metrics", "transforms", "data", "networks"], 1),
     "pictures": 2,
     **dict.fromkeys(["handlers", "engines"], 3),
+    "regression": 4,
 }
 
 

@@ -172,7 +172,8 @@ def test_deep_supervision_is_refused(name: str) -> None:
     x = torch.randn(2, 2, *SHAPE)
     loss(x, *targets)
     for several in ([x, x[..., ::2, ::2]], (x, x), {"out": x}):
-        with pytest.raises(TypeError, match=rf"{name}: expected one tensor .* of \d; .*deep_supervision=False"):
+        words = rf"{name}: expected one tensor .* got a .* of \d; .*deep_supervision=False"
+        with pytest.raises(TypeError, match=words):
             loss(several, *targets)
     stacked = torch.stack([x, x, x], 1)
     if name in ("ConstraintLoss", "ProposalCrossEntropy"):  # bounds say nothing of the grid; in 3D the axes do

@@ -1,8 +1,8 @@
 """How the output of a network is read: as one tensor (B, C, *S), and its channels as classes.
 
 A network of one channel, which goes with a sigmoid, has two classes all the same: the channel is class 1, the
-structure, and class 0, the background, is 1 - the channel. Losses, statistics, and so bounds and metrics choose
-classes here.
+structure, and class 0, the background, is 1 - the channel. Losses, statistics, and so bounds and metrics choose classes
+here.
 """
 
 from __future__ import annotations

@@ -191,6 +191,10 @@ class Statistic(ABC):
         """The least and the largest value (M,) or () in an image of this shape; None: not known."""
         return None
 
+    def unlink(self, bounds: Tensor) -> Tensor:
+        """The other way."""
+        return bounds
+
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         """Bounds (B, K, M, 2) after each image was moved by a similarity c -> centre + matrix (c - centre).
 

@@ -91,6 +91,20 @@ class Spread(Moments):
         mean, square = _quotient(sums).chunk(2, dim=-1)
         return square - mean * mean
 
+    def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+        """Axes are exchanged and scaled; between them there is the covariance, which the spread does not have.
+
+        Raises:
+            NotImplementedError: where an axis is turned by other than quarter turns.
+        """
+        weight = torch.where(matrix.abs() < 1e-6 * matrix.abs().amax((1, 2), keepdim=True), 0.0, matrix.square())
+        if bool((weight.count_nonzero(-1) > 1).any()):
+            raise NotImplementedError(
+                "Spread: how its bounds move with turns other than quarter turns is not known; augment with rotation=0"
+            )
+        sides = weight[:, None, :, :, None] * bounds[:, :, None]  # (B, K, D, D, 2)
+        return torch.where(weight[:, None, :, :, None] == 0, 0.0, sides).sum(-2)
+
 
 class MeanIntensity(Statistic):
     """Mean of each image channel in the region, sum_p s_p I_p / sum_p s_p (thesis 2.8), in the image's units. M = C."""

@@ -11,13 +11,19 @@ from .checks import check_cases, check_model, check_output_dir
 from .contents import check_contents
 from .datalist import all_cases, cases_of, choose_cases, find_images, log_cases, read_datalist, write_datalist
 from .datasets.circles import TwoCircles
+from .few_annotated import few_annotated
+from .known_sizes import OracleSizes, PositionPrior, UnknownSizes
 from .loaders import collate_cases, slice_loader
 from .loading import LoadCased
+from .mixed_slices import MixedSlices
 from .oversampled import Oversampled
 from .preflight import Preflight
 from .readable import check_readable
-from .samplers import GroupBatchSampler, epoch_sampler
+from .regressed_sizes import RegressedSizes
+from .residuals import Residuals
+from .samplers import GroupBatchSampler, MixedSampler, epoch_sampler
 from .slices import SliceDataset
+from .units import PhysicalUnits
 from .volume_file import CaseError
 
 __all__ = [
@@ -25,10 +31,18 @@ __all__ = [
     "CaseError",
     "GroupBatchSampler",
     "LoadCased",
+    "MixedSampler",
+    "MixedSlices",
+    "OracleSizes",
     "Oversampled",
+    "PhysicalUnits",
+    "PositionPrior",
     "Preflight",
+    "RegressedSizes",
+    "Residuals",
     "SliceDataset",
     "TwoCircles",
+    "UnknownSizes",
     "all_cases",
     "cases_of",
     "check_cases",
@@ -39,6 +53,7 @@ __all__ = [
     "choose_cases",
     "collate_cases",
     "epoch_sampler",
+    "few_annotated",
     "find_images",
     "log_cases",
     "read_datalist",

@@ -1,4 +1,4 @@
-"""The annotated slices of a list of cases, in memory: what a 2D training draws its batches from."""
+"""The annotated slices of a list of cases, or whole volumes, in memory: what a training draws its batches from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class CachedSlices(Dataset[dict[str, Any]]):
         annotate: transforms of a slice, such as weak labels and bounds, in order; nothing random.
         augment: a random transform of a slice, at each access. Changes of whole batches are faster (`PrepareTargets`).
         drop: entries that are not needed once a slice is annotated.
-        axis: spatial axis to cut along, from the end: -1 is Z.
+        axis: spatial axis to cut along, from the end: -1 is Z. None: nothing is cut, and each case is one item, its
+            volumes (C, X, Y, Z), for networks of three dimensions.
         classes: names of the foreground classes that have to occur in each of `label` and `scribble` that is among the
             keys; empty: none has to.
         device: where the slices are kept.
@@ -51,8 +52,8 @@ class CachedSlices(Dataset[dict[str, Any]]):
         cases: the case of every slice, the `groups` of a GroupBatchSampler or of Oversampled.
         contents: each case with what its image holds, by which `check_contents` finds an image again.
 
-    An item has the keys, what `annotate` added as tensors, `case`, `patient`, `slice`, `index`, and `spacing` where the
-    case has one. Pass `collate` to the data loader.
+    An item has the keys, what `annotate` added as tensors, `case`, `patient`, `index`, `slice` unless it is a whole
+    volume, and `spacing` where the case has one. Pass `collate` to the data loader.
 
     Raises:
         ValueError: no cases, problems of cases (at most 20 lines), a case twice, a class that never occurs, or entries
@@ -68,7 +69,7 @@ class CachedSlices(Dataset[dict[str, Any]]):
         annotate: Sequence[Transform] = (),
         augment: Transform | None = None,
         drop: Sequence[str] = (),
-        axis: int = -1,
+        axis: int | None = -1,
         classes: Sequence[str] = (),
         device: torch.device | str = "cpu",
         progress: bool = False,
@@ -104,7 +105,7 @@ class CachedSlices(Dataset[dict[str, Any]]):
         index = range(len(self))[index]  # negative positions, and IndexError where iteration ends
         own = {k: v[index] for k, v in self._stacks.items()} if self._items is None else dict(self._items[index])
         item = {**own, **{key: texts[index] for key, texts in self._texts.items()}}
-        item |= {SLICE: int(item[SLICE]), INDEX: int(item[INDEX])}
+        item |= {key: int(item[key]) for key in (SLICE, INDEX) if key in item}
         return item if self.augment is None else self.augment(item)
 
     def __getitems__(self, indices: Sequence[int]) -> Any:
@@ -187,20 +188,26 @@ class CachedSlices(Dataset[dict[str, Any]]):
         classes = {key: classes_in(volume, key) for key in (LABEL, SCRIBBLE) if key in self.keys}
         shared = {k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid}
         shared[PATIENT] = str(volume.get(PATIENT) or case)
-        slices = [self._slice(volume, shared, number) for number in range(grid[self.axis])]
+        numbers = [None] if self.axis is None else range(grid[self.axis])
+        slices = [self._item(volume, shared, number) for number in numbers]
         return case, slices, classes, digests(volume[IMAGE]) if IMAGE in self.keys else []
 
-    def _slice(self, volume: Mapping[str, Any], shared: Mapping[Hashable, Any], number: int) -> dict[str, Any]:
-        axis = self.axis if self.axis < 0 else self.axis + 1
-        item: dict[Any, Any] = {**shared, SLICE: number}
-        for key in self.keys:  # a view would keep the whole volume alive
-            item[key] = _plain(volume[key]).select(axis, number).clone(memory_format=torch.contiguous_format)
+    def _item(self, volume: Mapping[str, Any], shared: Mapping[Hashable, Any], number: int | None) -> dict[str, Any]:
+        """The slice of this number, or the whole volume."""
+        item: dict[Any, Any] = {**shared, **({} if number is None else {SLICE: number})}
+        for key in self.keys:
+            found = _plain(volume[key])
+            if self.axis is not None:
+                found = found.select(self.axis if self.axis < 0 else self.axis + 1, number)
+            # A view of a slice would keep the whole volume alive.
+            item[key] = found.clone(memory_format=torch.contiguous_format)
         for transform in self.annotate:
             item = transform(item)
         kept = {key: _plain(value) for key, value in item.items() if key not in self.drop}
         texts = {CASE: str(item[CASE]), PATIENT: item[PATIENT]}
         tensors = {key: value.to(self.device) for key, value in kept.items() if isinstance(value, Tensor)}
-        tensors[SLICE] = torch.tensor(number)
+        if number is not None:
+            tensors[SLICE] = torch.tensor(number)
         if item.get(SPACING) is not None:
             tensors[SPACING] = torch.as_tensor(item[SPACING], dtype=torch.float32)
         return {**tensors, **texts}

@@ -90,7 +90,14 @@ def read_datalist(
     ]
 
 
-def choose_cases(items: Sequence[dict[str, Any]], count: int | None, by: str = "patient") -> list[dict[str, Any]]:
+def choose_cases(
+    items: Sequence[dict[str, Any]],
+    count: int | None,
+    by: str = "patient",
+    *,
+    patients: str = "spread",
+    draw: int = 0,
+) -> list[dict[str, Any]]:
     """The cases of `count` patients, or `count` cases; the same ones every time, whatever the seed.
 
     Patients are evenly spaced in the order of the list (ACDC's is by disease). Evenly spaced cases could all be of
@@ -100,12 +107,17 @@ def choose_cases(items: Sequence[dict[str, Any]], count: int | None, by: str = "
         items: the cases of a datalist, with a "patient" each, or else a "case".
         count: how many; None: all.
         by: what is counted, "patient" with all cases of each, or "case".
+        patients: which of them: "spread" as above; "first" of the list, as chapter 5 of the thesis takes them, which
+            in ACDC are all of one disease; or "random", the fewer always among the more.
+        draw: which of the random orders.
 
     Raises:
-        ValueError: `by` is neither, or `count` is below 1 or above the number of them.
+        ValueError: `by` or `patients` is none of these, or `count` is below 1 or above the number of them.
     """
     if by not in ("patient", "case"):
         raise ValueError(f"choose_cases: by is {by!r}; pass 'patient' or 'case'")
+    if patients not in ("spread", "first", "random"):
+        raise ValueError(f"choose_cases: patients is {patients!r}; pass 'spread', 'first' or 'random'")
     if count is None:
         return list(items)
     cases = range(len(items))
@@ -113,7 +125,11 @@ def choose_cases(items: Sequence[dict[str, Any]], count: int | None, by: str = "
     units = list(dict.fromkeys(owners))
     if not 1 <= count <= len(units):
         raise ValueError(f"choose_cases: count is {count}, the list has {len(units)} {by}s; pass 1 to that")
-    if by == "case":
+    if patients == "first":
+        chosen = set(units[:count])
+    elif patients == "random":
+        chosen = set(random.Random(draw).sample(units, len(units))[:count])
+    elif by == "case":
         chosen = set(random.Random(0).sample(units, len(units))[:count])
     else:
         chosen = {units[(2 * i + 1) * len(units) // (2 * count)] for i in range(count)}

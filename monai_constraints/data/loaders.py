@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai.data import list_data_collate
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from monai_constraints.data.cached_slices import CachedSlices
-from monai_constraints.data.samplers import GroupBatchSampler, epoch_sampler
+from monai_constraints.data.mixed_slices import MixedSlices
+from monai_constraints.data.samplers import GroupBatchSampler, MixedSampler, epoch_sampler
 
 __all__ = ["collate_cases", "slice_loader"]
 
@@ -22,7 +23,7 @@ def slice_loader(
     The order is a closed form of seed and epoch, so that resuming is exact.
 
     Args:
-        dataset: the slices.
+        dataset: the slices. Of `MixedSlices` an epoch has the samples and the share that they say.
         batch_size: slices a batch.
         shuffle: another order every epoch, and equally many samples for all ranks; False for evaluation, where each
             sample counts once.
@@ -38,7 +39,9 @@ def slice_loader(
             raise TypeError(f"slice_loader: {type(dataset).__name__} has no cases; volumes=True takes CachedSlices")
         batches = GroupBatchSampler(cases, shuffle=shuffle, seed=seed)
         return DataLoader(dataset, batch_sampler=batches, collate_fn=CachedSlices.collate)
-    sampler = epoch_sampler(dataset, shuffle=shuffle, seed=seed, even=shuffle)
+    sampler: Sampler[int] = epoch_sampler(dataset, shuffle=shuffle, seed=seed, even=shuffle)
+    if shuffle and isinstance(dataset, MixedSlices):
+        sampler = MixedSampler(dataset.annotated, share=dataset.share, samples=dataset.samples, seed=seed)
     return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=CachedSlices.collate)
 
 

@@ -35,6 +35,7 @@ class Preflight:
         rows: what overlays say of themselves: `name`; `needs`, one that comes before; `not_with`, names with the
             reason why not.
         initial_weights: a file, or "".
+        outputs: what the network gives for one sample; None: background and a channel a class on the image's grid.
 
     Raises:
         ValueError: with the first kind of fault; FileNotFoundError, OSError for files and folders.
@@ -51,10 +52,12 @@ class Preflight:
         class_names: Sequence[str],
         rows: Sequence[Mapping[str, Any]] = (),
         initial_weights: str = "",
+        outputs: Sequence[int] | None = None,
     ) -> None:
         self.lists = {"training": training, "validation": validation}
         self.output_dir, self.network, self.shape = output_dir, network, tuple(shape)
         self.class_names, self.rows, self.initial_weights = tuple(class_names), rows, initial_weights
+        self.outputs = None if outputs is None else tuple(outputs)
 
     def __call__(self) -> None:
         """Check everything, the cheapest first."""
@@ -142,11 +145,12 @@ class Preflight:
             ) from error
         finally:
             self.network.train(training)
-        expected = (1, 1 + len(self.class_names), *self.shape[1:])
+        expected = (1, *(self.outputs or (1 + len(self.class_names), *self.shape[1:])))
         if found != expected:
+            what = f"background and {self.class_names}, on the grid of the image" if self.outputs is None else "(K, M)"
             raise ValueError(
-                f"Preflight: network_def gives {found}, expected {expected}: background and {self.class_names}, on the "
-                "grid of the image; correct its output channels, or class_names"
+                f"Preflight: network_def gives {found}, expected {expected}: {what}; correct its output channels, or "
+                "class_names"
             )
 
 

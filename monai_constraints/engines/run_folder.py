@@ -18,7 +18,8 @@ __all__ = ["begin_anew", "held_folders", "take_folder"]
 logger = logging.getLogger(__name__)
 
 MODEL, CHECKPOINT = "model.pt", "checkpoint.pt"
-RESULTS = (MODEL, CHECKPOINT, CONFIG, "metrics.csv", "curves.png", "examples.png", "patients.csv", "predictions.npz")
+RESULTS: tuple[str, ...] = (MODEL, CHECKPOINT, CONFIG, "metrics.csv", "curves.png", "examples.png", "patients.csv")
+RESULTS += ("predictions.npz", "residuals.csv", "errors.csv", "predicted.png", "regressor.json", "datalist.json")
 TRACEBACK = "traceback.txt"
 MAX_KEYS = 6
 _held: dict[str, int] = {}  # descriptors by folder: a lock ends with its process, killed or not

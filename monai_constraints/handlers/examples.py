@@ -82,7 +82,7 @@ class Examples:
             if WEAK in given:
                 tensors["weak"] = given[WEAK]
             sample = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-            if BOXES in given and given[BOXES].shape[2] == 2:  # of volumes the picture shows one slice
+            if BOXES in given:
                 sample["boxes"] = torch.as_tensor(given[BOXES]).cpu().numpy()
             case = f"{given.get(CASE, '')} slice {int(given[SLICE])}" if SLICE in given else given.get(CASE, "")
             row = flat({**sample, "label": label[None], "prediction": predicted[None], "dice": dice, "case": case})

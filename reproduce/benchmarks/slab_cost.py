@@ -32,6 +32,7 @@ from monai_constraints.constraints import (
 from monai_constraints.constraints.intervals import box_mask
 from monai_constraints.constraints.slabs import bands
 from monai_constraints.losses import ConstraintLoss, PartialCrossEntropy, Term, WeightedSum
+from monai_constraints.networks import placed
 from monai_constraints.transforms import BoxBoundsd
 
 BATCH, SIDE, WIDTH = 4, 256, 5
@@ -48,9 +49,10 @@ def made(classes: int, count: int, device: str) -> dict[str, Tensor]:
 
 def training_steps(rounds: int, device: str) -> None:
     for classes, count in ((1, 1), (3, 1), (3, 4)):
-        network = BasicUNet(2, 16, 1 + classes, features=(16, 32, 64, 64, 64, 16), norm="batch", upsample="nontrainable")
+        features = (16, 32, 64, 64, 64, 16)
+        unet = BasicUNet(2, 16, 1 + classes, features=features, norm="batch", upsample="nontrainable")
         stem = torch.nn.Conv2d(1, 16, 3, padding=1)
-        network = torch.nn.Sequential(stem, network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = placed(torch.nn.Sequential(stem, unet), device)
         batch = made(classes, count, device)
         chosen = list(range(1, 1 + classes))
         terms = {"ce": Term(PartialCrossEntropy())}
@@ -84,8 +86,8 @@ def training_steps(rounds: int, device: str) -> None:
         times = take_turns(calls, rounds, clock=step_clock() if alone else time.perf_counter)
         print(  # noqa: T201 - a benchmark's result
             f"step, U-Net, {BATCH} x {SIDE} x {SIDE}, {classes} classes with {count} boxes each: "
-            f"{1e3 * statistics.median(times['ce']):.0f} ms with cross-entropy; with tightness, emptiness, size and their "
-            f"bounds x {ratio(times, 'boxes', 'ce'):.4f} (median of {rounds} pairs)"
+            f"{1e3 * statistics.median(times['ce']):.0f} ms with cross-entropy; with tightness, emptiness, size and "
+            f"their bounds x {ratio(times, 'boxes', 'ce'):.4f} (median of {rounds} pairs)"
         )
 
 
