@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from monai_constraints.networks.enet import ENet
 from monai_constraints.networks.ensemble import Ensemble, load_trained, untrained
-from monai_constraints.networks.regressor import PooledEncoder, Standardised
+from monai_constraints.networks.regressor import PooledEncoder, SoftRegion, Standardised
 
-__all__ = ["ENet", "Ensemble", "PooledEncoder", "Standardised", "load_trained", "untrained"]
+__all__ = ["ENet", "Ensemble", "PooledEncoder", "SoftRegion", "Standardised", "load_trained", "untrained"]
