@@ -26,8 +26,7 @@ def slice_areas(case: Mapping[str, Any], classes: Sequence[int], *, axis: int = 
         classes: values of the label's file.
         axis: of the slices.
     """
-    files: dict[Hashable, Any] = dict(case)
-    sample = LoadCased([IMAGE, LABEL])(files)
+    sample = LoadCased([IMAGE, LABEL])({key: value for key, value in case.items()})
     label = np.moveaxis(np.asarray(sample[LABEL][0]), axis, 0)
     pixel = np.prod([mm for place, mm in enumerate(sample[SPACING]) if place != axis % 3])
     return np.stack([(label == k).sum((1, 2)) * pixel for k in classes], axis=1)
