@@ -21,8 +21,8 @@ class RegressedBoundsd(Transform):
     """[a, b] = f of (1 -+ gamma) R(x) (thesis 5.3) of the slice, or no bounds where a case is annotated.
 
     The case has `<name>_regressed`, a list over its slices in the order of the file of K lists of M pairs in mm2. A
-    side or a pair that is null is not known and infinite; an empty list says that nothing is known of the case. Areas in
-    mm2 become pixels of the network's grid by the spacing of the file and the zoom, and then bounds of the statistic
+    side or a pair that is null is not known and infinite; an empty list says that nothing is known of the case. Areas
+    in mm2 become pixels of the network's grid by the spacing of the file and the zoom, and then bounds of the statistic
     itself where that is a root.
 
     Put it twice: among the transforms of the volume, where it refuses a case whose list does not fit its slices; and
