@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from monai_constraints import Centroid, Size
-from monai_constraints.constraints import Individual, Root, Spread, Statistic
+from monai_constraints.constraints import Individual, Root, SlabSums, Statistic
 from monai_constraints.engines import PrepareTargets
 from monai_constraints.transforms import BatchGamma, BatchIntensity, BatchSimilarity, SignedDistanceMapd
 
@@ -174,8 +174,8 @@ def test_intensity_changes_contrast_brightness_and_adds_noise() -> None:
 
 
 def test_a_statistic_that_does_not_say_how_it_moves_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="Spread: how its bounds move .* write `moved`"):
-        similarity(more={"size": Spread()})(batch_of(4))
+    with pytest.raises(NotImplementedError, match="SlabSums: how its bounds move .* write `moved`"):
+        similarity(more={"size": SlabSums()})(batch_of(4))
 
 
 def test_distance_maps_are_those_of_the_moved_structure() -> None:

@@ -18,7 +18,6 @@ from bundles import (
     NAMES,
     ROWS,
     TABLE,
-    WRITTEN,
     Runs,
     check_written,
     configs,

@@ -165,7 +165,7 @@ def all_cases(datalist: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]
 def find_images(
     root: str | os.PathLike[str], *, not_images: Sequence[str] = (), leave_out: str | os.PathLike[str] = ""
 ) -> list[dict[str, Any]]:
-    """The NIfTI files and MetaImages below a folder, or one such file, as cases of an image.
+    """The NIfTI files and MetaImages below a folder, or one such file, as cases of an image; hidden files are none.
 
     Args:
         root: the folder or the file.
@@ -184,6 +184,7 @@ def find_images(
         path
         for path in sorted(root.rglob("*"))
         if path.name.endswith(IMAGES)
+        and not path.name.startswith(".")  # what macOS leaves beside each file in an archive, `._NAME`
         and not _stem(path).endswith(tuple(not_images))
         and not (out is not None and out != root.resolve() and path.resolve().is_relative_to(out))
     ]
