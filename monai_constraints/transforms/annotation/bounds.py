@@ -107,7 +107,8 @@ class ConstraintBoundsd(Transform):
         reach = None if entry is None else f.range_in(tuple(np.shape(entry)[1:]))
         if reach is None:
             return
-        (lower, upper), (least, most), case = bounds.unbind(-1), reach, data.get(CASE, "(not named)")
+        (lower, upper), case = bounds.unbind(-1), data.get(CASE, "(not named)")
+        least, most = (side.to(bounds.device) for side in reach)
         middle = (lower + upper) / 2  # a margin around a place near the edge is no mistake
         outside = upper > most if f.minimum > -float("inf") else (middle < least) | (middle > most)
         wrong = (outside & upper.isfinite() & lower.isfinite()) | (lower.isfinite() & (lower > most))
