@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,17 @@ def bundles(name: str | None) -> int:
     width = max((len(one) for one, _ in lines), default=0)
     sys.stdout.writelines(f"{one:{width}}  {text}\n" for one, text in lines)
     return 0
+
+
+def listed(name: str | None) -> int:
+    """`bundles`, for a reader who may stop reading, as `head` does."""
+    try:
+        code = bundles(name)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+        return 0
 
 
 def copy(name: str, folder: str) -> int:
@@ -114,6 +126,23 @@ def typed(arguments: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+def semi(given: argparse.Namespace, options: dict[str, Any]) -> int:
+    """Regressor, predictions and segmentation in one folder (thesis chapter 5)."""
+    from monai_constraints.chain import draw_gain, run_stages, stages_of
+
+    folder, further = Path(given.folder).absolute(), typed(shlex.split(given.regressor))
+    for row in filter(None, given.rows.split(",")):
+        row_file(bundle_folder("acdc_semi"), row)
+    stages = stages_of(folder, options=options, regressor=further, rows=given.rows, alone=given.alone)
+    try:
+        code = run_stages(folder, stages, {**options, "regressor": given.regressor})
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if given.alone and not code:
+        draw_gain(folder, stages[1].made.parent)
+    return code
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     about = (__doc__ or "").splitlines()[0]
@@ -134,11 +163,40 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("train", "train a bundle", OPTIONS, bundle=bundle)
     sub.add_argument("--rows", default="", help="overlays with commas between: rows of the bundle, or your own files")
     sub.add_argument("--output_dir", help="folder of the run; without it the bundle's name, or models/ of your copy")
+    sub = command("semi", "a few annotated patients and many others: regressor, sizes, segmentation", OPTIONS,
+                  folder="the folder of all three; the same command goes on where it stopped")  # fmt: skip
+    sub.add_argument("--rows", default="", help="of the segmentation, such as consistency")
+    sub.add_argument("--regressor", default="", help="further options of the regressor, in one text")
+    sub.add_argument("--alone", action="store_true", help="train the annotated cases by themselves too, and compare")
     sub = command("evaluate", "measure a trained run", OPTIONS, run="the folder of a run, or of a bundle trained in it")
     sub = command("predict", "write masks of images", OPTIONS, run="the folder of a run, or of a bundle trained in it")
     sub.add_argument("--images", required=True, help="a folder, searched through, or one image")
     sub.add_argument("--output_dir", help="folder of the masks; without it predictions/ of the run")
+    sub = command("bands", "draw the boxes of images, and the bands that constraints make of them")
+    sub.add_argument("--images", required=True, help="a folder, or one image")
+    sub.add_argument("--boxes", required=True, help="a CSV, a JSON, or a folder of Slicer markups")
+    sub.add_argument("--classes", type=int, default=1, help="how many there are; 1")
+    sub.add_argument("--coordinates", choices=["voxel", "LPS", "RAS"], default="voxel", help="of CSV and JSON; voxel")
+    sub.add_argument("--width", type=int, default=5, help="lines of a band; 5")
+    sub.add_argument("--count", type=int, default=6, help="images at most; 6")
+    sub.add_argument("--output", default="bands.png", help="the picture; bands.png")
     return parser
+
+
+def bands(given: argparse.Namespace) -> int:
+    """Draw boxes and bands of images."""
+    from monai_constraints.data import find_images
+    from monai_constraints.pictures import bands_of_files
+
+    try:
+        found = [case["image"] for case in find_images(given.images)][: given.count]
+        bands_of_files(
+            found, given.boxes, given.output, width=given.width, classes=given.classes, coordinates=given.coordinates
+        )
+    except (ValueError, KeyError, OSError) as reason:
+        raise Refused(str(reason.args[0]) if isinstance(reason, KeyError) else str(reason)) from reason
+    sys.stdout.write(f"{given.output}\n")
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,13 +211,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     given, rest = parser.parse_known_args(arguments)
     try:
-        if given.command in ("bundles", "copy"):
+        if given.command in ("bundles", "copy", "bands"):
             if rest:
                 raise Refused(f"{rest[0]} is one argument too many")
-            return bundles(given.bundle) if given.command == "bundles" else copy(given.bundle, given.folder)
+            if given.command == "bands":
+                return bands(given)
+            return listed(given.bundle) if given.command == "bundles" else copy(given.bundle, given.folder)
         options = typed(rest)
         if getattr(given, "output_dir", None):
             options["output_dir"] = os.path.abspath(given.output_dir)
+        if given.command == "semi":
+            return semi(given, options)
         if given.command == "train":
             files, options = train(given.bundle, [row for row in given.rows.split(",") if row], options)
         elif given.command == "evaluate":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ANNOTATED",
     "ARGUMENT_KEYS",
     "BORDER_WEIGHT",
     "BOXES",
@@ -20,6 +21,9 @@ __all__ = [
     "VOLUME_BOXES",
     "WEAK",
     "bounds_key",
+    "predicted_key",
+    "regressed_key",
+    "regressor_key",
 ]
 
 IMAGE = "image"
@@ -40,6 +44,8 @@ DISTANCE = "distance"
 """(K, *S) float32 signed distance."""
 BORDER_WEIGHT = "border_weight"
 """(1, *S) float32 weight of each voxel."""
+ANNOTATED = "annotated"
+"""Whether every voxel of a case is annotated, where only some cases are (thesis chapter 5)."""
 CASE = "case"
 """The name of the volume or image that a sample comes from."""
 PATIENT = "patient"
@@ -62,3 +68,18 @@ ARGUMENT_KEYS |= {"known": WEAK, "weight": BORDER_WEIGHT}
 def bounds_key(name: str) -> str:
     """Where a batch has the bounds (K, M, 2) of the constraint of this name."""
     return f"{name}_bounds"
+
+
+def predicted_key(name: str) -> str:
+    """Where a case of a datalist has what a regressor predicted, a list over slices of K lists of M numbers in mm2."""
+    return f"{name}_predicted"
+
+
+def regressed_key(name: str) -> str:
+    """Where it has the bounds made of them (thesis 5.3), a list over slices of K lists of M pairs in mm2."""
+    return f"{name}_regressed"
+
+
+def regressor_key(name: str) -> str:
+    """Where it may have the checksum of the regressor."""
+    return f"{name}_regressor"

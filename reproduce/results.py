@@ -71,7 +71,7 @@ def measure(folder: str | Path, *, selection: Selection = "last", last: int = 5)
     Args:
         folder: of the run.
         selection: the epoch.
-        last: `dice_2d_spread` is the standard deviation over so many last validations.
+        last: `dice_2d_mean` and `dice_2d_spread` are mean and standard deviation over so many last validations.
     """
     epochs = read_run(folder)
     validated = epochs[epochs["val_dice"].notna()]
@@ -79,7 +79,7 @@ def measure(folder: str | Path, *, selection: Selection = "last", last: int = 5)
     at = validated.iloc[int(dice.argmax()) if selection == "legacy" else -1]
     numbers = {str(name): value for name, value in at.items() if str(name).startswith("val_")}
     numbers |= {"dice_2d": at["val_dice"], "epoch": at["epoch"], "epochs": epochs["epoch"].iloc[-1]}
-    numbers |= {"dice_2d_spread": dice[-last:].std(), **_times(epochs)}
+    numbers |= {"dice_2d_spread": dice[-last:].std(), "dice_2d_mean": dice[-last:].mean(), **_times(epochs)}
     path = Path(folder) / "patients.csv"
     text = dict.fromkeys(["case", "patient", CLASS], str)
     # A case or a class may be called "NA".

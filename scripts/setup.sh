@@ -37,5 +37,9 @@ verbosity=()
 [ -t 2 ] || verbosity=(--quiet --quiet)
 "$python" -m pip install "${verbosity[@]+"${verbosity[@]}"}" --disable-pip-version-check \
   -c constraints.txt -e ".[${extra:-reproduce}]" >&2
+if [ "$extra" = test ]; then # not in the extra: without a C++ compiler its tests are skipped, and all others run
+  "$python" -m pip install "${verbosity[@]+"${verbosity[@]}"}" --disable-pip-version-check \
+    -c constraints.txt pydensecrf2 >&2 || echo "setup.sh: pydensecrf2 could not be built; its tests are skipped" >&2
+fi
 recipe >.venv/installed
 [ -z "$extra" ] || recipe >".venv/installed.$extra"

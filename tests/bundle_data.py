@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ BRAIN_SPACING = (1.5, 1.25, 3.0)
 # Slices by case; 75 and 76 validate.
 PERFUSIONS = {1: 3, 2: 4, 10: 2, 75: 2, 76: 3}
 PERFUSION_SPACING = (1.25, 1.5, 8.0)
+# Whole volumes; the first and the sixth validate. One axis is cropped to the 32 voxels of the network, two are padded.
+HIPPOCAMPI = (1, 3, 4, 6, 7, 8, 10, 11)
+HIPPOCAMPUS_SHAPE = (36, 28, 30)
 FEATURES = [4, 4, 8, 8, 8, 4]
 
 
@@ -61,10 +65,10 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(file.dataobj), file.affine
 
 
-def make_acdc(root: Path) -> Path:
+def make_acdc(root: Path, patients: Mapping[int, int] = PATIENTS) -> Path:
     """A few volumes with a bright disc (class 3) in a ring (2) beside a disc (1); the last slice is empty."""
     rng = np.random.default_rng(0)
-    for number, depth in PATIENTS.items():
+    for number, depth in patients.items():
         label = np.zeros((*SHAPE, depth), np.uint8)
         x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
         for z in range(depth - 1):
@@ -79,6 +83,11 @@ def make_acdc(root: Path) -> Path:
         for end, data in (("_gt", label), ("_scribble", scribble)):
             save(folder / f"{stem}{end}.nii.gz", data)
     return root
+
+
+def make_acdc_semi(root: Path) -> Path:
+    """Four training patients, of whom two can be annotated, and one who validates."""
+    return make_acdc(root, {1: 3, 2: 4, 3: 3, 4: 2, 13: 3})
 
 
 def make_vertebral_bodies(root: Path, *, official: bool = False) -> Path:
@@ -179,6 +188,25 @@ def make_isles(root: Path) -> Path:
             stem = f"SMIR.Brain.XX.O.{name}.{number}"
             save(root / "TRAINING" / f"case_{case}" / stem / f"{stem}.nii", data, np.diag([*PERFUSION_SPACING, 1.0]))
             number += 1
+    return root
+
+
+def make_hippocampus(root: Path) -> Path:
+    """The unpacked Task04: two bright parts that lie obliquely in their boxes, as the real ones do."""
+    rng = np.random.default_rng(0)
+    place = np.stack(np.meshgrid(*map(np.arange, HIPPOCAMPUS_SHAPE), indexing="ij"), -1).astype(float)
+    for number in HIPPOCAMPI:
+        start = np.array([10.0, 8.0, 8.0]) + rng.integers(-2, 3, size=3)
+        label = np.zeros(HIPPOCAMPUS_SHAPE, np.uint8)
+        for k, shift, length, radius in ((2, 4, 8, 2.5), (1, 0, 3, 3.0)):
+            # Distance to a segment along the diagonal of the axes.
+            along = np.clip((place - start - shift).sum(-1) / 3, 0, length)
+            label[np.linalg.norm(place - start - shift - along[..., None], axis=-1) <= radius] = k
+        image = (200 * (label > 0) + 100 * (label == 1) + rng.normal(300, 10, label.shape)).astype(np.int16)
+        name = f"hippocampus_{number:03d}.nii.gz"
+        save(root / "imagesTr" / name, image, np.eye(4))
+        save(root / "labelsTr" / name, label, np.eye(4))
+    (root / "imagesTr" / f"._{name}").write_bytes(b"of the archive")
     return root
 
 

@@ -11,8 +11,11 @@ import pytest
 import torch
 from bundle_data import BUNDLES
 from monai.bundle import ConfigParser
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
 
-from bundles import NAMES, TABLE, Runs, run, settings
+from bundles import NAMES, TABLE, Runs, messages, run, settings
 from monai_constraints.engines import TrainedRun
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
@@ -59,3 +62,22 @@ def test_export(name: str, runs: Runs, tmp_path: Path) -> None:
     channels = TrainedRun(out)["image_channels"]
     image = torch.rand(2, channels, 32, 64)
     torch.testing.assert_close(torch.jit.load(exported).eval()(image), network(image))
+
+
+def test_federated_learning_in_a_bundle_that_was_trained(runs: Runs, tmp_path: Path) -> None:
+    """MonaiAlgo is told what to pass so that the weights which are there may be replaced; then it trains."""
+    bundle, name = tmp_path / "bundle", "two_circles"
+    shutil.copytree(BUNDLES / name, bundle)
+    (bundle / "models").mkdir()
+    model = Path(shutil.copy(runs.trained(name) / "model.pt", bundle / "models" / "model.pt"))
+    before = model.read_bytes()
+    given = {**settings(name), "bundle_root": str(bundle)}
+    names: Any = {"config_train_filename": "configs/train.yaml", "config_evaluate_filename": None}
+    client = MonaiAlgo(str(bundle), **names, train_kwargs=given)
+    with pytest.raises(RuntimeError) as error:
+        client.initialize(extra={ExtraItems.CLIENT_NAME: "hospital"})
+    assert "of MonaiAlgo in train_kwargs" in messages(error.value) and model.read_bytes() == before
+    client = MonaiAlgo(str(bundle), **names, train_kwargs={**given, "restart": True})
+    client.initialize(extra={ExtraItems.CLIENT_NAME: "hospital"})
+    client.train(ExchangeObject(weights=torch.load(runs.trained(name) / "model.pt", weights_only=True)))
+    assert client.get_weights().weights and model.read_bytes() != before

@@ -59,11 +59,11 @@ def test_inference_without_images(runs: Runs, tmp_path: Path) -> None:
     assert "find_images: no .nii" in text
 
 
-@pytest.mark.parametrize("content", ["nothing", "text", "a list", "numbers"])
+@pytest.mark.parametrize("content", ["", "weights", "hello", "a list", "numbers"])
 def test_no_weights(content: str, runs: Runs, tmp_path: Path) -> None:
     model = tmp_path / "model.pt"
-    if content in ("nothing", "text"):
-        model.write_text("" if content == "nothing" else "weights")
+    if content in ("", "weights", "hello"):
+        model.write_text(content)
     else:
         torch.save([1.0] if content == "a list" else {"weight": 1.0}, model)
     given = {"dataset_dir": str(runs.data("acdc_lv")), "output_dir": str(tmp_path), "ckpt_path": str(model)}

@@ -30,15 +30,17 @@ def find_bright(trained: Path, folder: Path) -> int:
     """Make a run of which the network finds what is bright; return its number of input channels."""
     config = yaml.safe_load((trained / "config.yaml").read_text())
     channels, classes = config["image_channels"], 1 + len(config["class_names"])
-    conv = {"_target_": "torch.nn.Conv2d", "in_channels": channels, "out_channels": classes, "kernel_size": 1}
-    given: dict[str, Any] = {"output_dir": str(folder / "out"), "padded_size": [44, 44], "spatial_size": [44, 44]}
+    axes = len(config["spatial_size"])
+    conv = {"_target_": f"torch.nn.Conv{axes}d", "in_channels": channels, "out_channels": classes, "kernel_size": 1}
+    given: dict[str, Any] = {"output_dir": str(folder / "out")}
+    given |= {"padded_size": [44] * axes, "spatial_size": [44] * axes}
     given |= {"network_def": conv, "ckpt_path": str(folder / "model.pt")}
     for name in ("config.yaml", "evaluate.yaml"):
         (folder / name).write_text(yaml.safe_dump({**yaml.safe_load((trained / name).read_text()), **given}))
     inference = yaml.safe_load((trained / "inference.yaml").read_text())
     inference |= {"run_dir": str(folder), "output_dir": str(folder / "out")}
     (folder / "inference.yaml").write_text(yaml.safe_dump(inference))
-    kernel, bias = torch.zeros(classes, channels, 1, 1), torch.full((classes,), -100.0)
+    kernel, bias = torch.zeros(classes, channels, *[1] * axes), torch.full((classes,), -100.0)
     kernel[1, 0], bias[:2] = 20, torch.tensor([0.0, -16.0])
     torch.save({"weight": kernel, "bias": bias}, folder / "model.pt")
     return int(channels)
@@ -138,3 +140,21 @@ def test_intensities_that_differ_thirtyfold(tmp_path: Path) -> None:
         seen.append(np.asarray(preprocessing({"image": str(path)})["image"]))
     assert seen[0].shape == (1, 32, 32, 4) and np.ptp(seen[0]) > 0.9
     np.testing.assert_allclose(seen[1], seen[0], atol=1e-5)
+
+
+def test_one_option_turns_the_dense_crf_on(runs: Runs, tmp_path: Path) -> None:
+    """A dark hole in what is bright is found where it is, and closed by a field that trusts neighbours alone."""
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed: the extra crf")
+    find_bright(runs.trained("acdc_lv"), tmp_path)
+    image = np.zeros((48, 40, 2), np.int16)
+    image[14:26, 12:24] = 200
+    image[19, 17] = 0
+    save(tmp_path / "in" / "a.nii.gz", image)
+    masks = []
+    for on in (False, True):
+        given: dict[str, Any] = {"output_dir": str(tmp_path / f"{on}"), "dense_crf": on}
+        given |= {"crf#bilateral_weight": 0, "crf#gaussian_weight": 30} if on else {}
+        run(tmp_path / "inference.yaml", dataset_dir=str(tmp_path / "in"), progress=False, **given)
+        written: Any = nib.load(tmp_path / f"{on}" / "a_pred.nii.gz")
+        masks.append(np.asarray(written.dataobj))
+    assert np.array_equal(masks[0] > 0, image > 0) and (masks[1] != masks[0]).sum() == 2 and masks[1][19, 17].all()

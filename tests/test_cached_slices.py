@@ -139,19 +139,22 @@ def preflight(tmp_path: Path, training: Any, validation: Any, **options: Any) ->
 def test_leaks_are_refused(cases: list[dict[str, Any]], tmp_path: Path) -> None:
     one, other = cases
     preflight(tmp_path, [one], [other])()
-    copied = tmp_path / "copy.nii.gz"
-    copied.write_bytes(Path(one["image"]).read_bytes())
     (tmp_path / "link.nii.gz").symlink_to(one["image"])
     stranger = {**one, "case": "x", "patient": "y"}
     for leak, reason in (
         (one, "case patient001_frame01 is in"), ({**one, "case": "x"}, "patient patient001 is in"),
         ({**stranger, "image": str(tmp_path / "link.nii.gz")}, "is in the training and in the validation"),
-        ({**stranger, "image": str(copied)}, "has the same image as"),
+        ({**other, "label": one["label"]}, "patient001_frame01_gt.nii.gz is in the training and in the validation"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=reason):
             preflight(tmp_path, [one], [leak])()
     with pytest.raises(ValueError, match="twice in the training list"):
         preflight(tmp_path, [one, one], [other])()
+    with pytest.raises(ValueError, match="gz is twice in the validation list, of patient001_frame01 and of x"):
+        preflight(tmp_path, [other], [one, {**stranger, "image": str(tmp_path / "link.nii.gz")}])()
+    with pytest.raises(ValueError, match="patient 7 is in the training and in the validation"):
+        preflight(tmp_path, [{**one, "patient": 7}], [{**other, "patient": "7"}])()
+    preflight(tmp_path, [{**one, "patient": None}], [{**other, "patient": None}])()
     with pytest.raises(FileNotFoundError, match="no such file"):
         preflight(tmp_path, [one], [{**other, "label": "/nowhere.nii"}])()
 
@@ -182,3 +185,34 @@ def test_a_label_alone_is_a_scribble_of_every_voxel(
     first, last = slices[0], slices[len(slices) - 1]
     assert torch.equal(first["scribble"], first["label"]) and not torch.equal(last["scribble"], last["label"])
     assert "1 of 2 cases have no scribble" in caplog.text
+
+
+def test_whole_volumes(cases: list[dict[str, Any]]) -> None:
+    """One item a case, whose slices are those of the same data cut; a whole volume has no number of a slice."""
+    transform = LoadCased(["image", "label"], classes=4)
+    volumes, slices = (CachedSlices(cases, transform, annotate=annotate(), axis=axis) for axis in (None, -1))
+    assert volumes.cases == ["patient001_frame01", "patient003_frame01"]
+    first = volumes[0]
+    assert "slice" not in first and first["image"].shape == (1, 48, 40, 4) and first["weak"].shape == (1, 48, 40, 4)
+    for key in ("image", "label"):
+        assert torch.equal(first[key], torch.stack([slices[i][key] for i in range(4)], -1))
+    (batch,) = DataLoader(CachedSlices(cases[:1], transform, axis=None), batch_size=2, collate_fn=CachedSlices.collate)
+    assert batch["image"].shape == (1, 1, 48, 40, 4) and batch["spacing"].tolist() == [[1.5, 1.25, 8.0]]
+
+
+@pytest.mark.parametrize("sizes", [[8, 8], [8, 16]], ids=["one shape", "two shapes"])
+def test_an_entry_is_replaced(sizes: list[int], cases: list[dict[str, Any]]) -> None:
+    left = iter(sizes)
+    data = CachedSlices(cases[:2], lambda item: Resized(KEYS, [next(left)] * 3, mode="nearest")(LoadCased(KEYS)(item)))
+    new = [torch.full_like(data[i]["label"], i).double() for i in range(len(data))]
+    before = data[1]["label"].dtype
+    data.replace("label", new)
+    batch = next(iter(DataLoader(data, batch_size=8, collate_fn=CachedSlices.collate)))
+    assert data[1]["label"].dtype == before
+    assert batch["label"].flatten(1).unique(dim=1).flatten().tolist() == [*range(8)]
+    with pytest.raises(KeyError, match="no 'box' to replace"):
+        data.replace("box", new)
+    with pytest.raises(ValueError, match=f"{len(new) - 1} values for 'label' of {len(new)} slices"):
+        data.replace("label", new[:-1])
+    with pytest.raises(ValueError, match=r"the first of another shape at \[2\]"):
+        data.replace("label", [one if i < 2 else one[:, :-1] for i, one in enumerate(new)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def test_lists_and_help_need_neither_torch_nor_monai() -> None:
         "assert not {'torch', 'monai', 'ignite'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_reader_may_stop_reading() -> None:
+    """`monai-constraints bundles | head -0`: no word about it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "monai_constraints", "bundles"]
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run(command, cwd=REPOSITORY, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+import monai_constraints.handlers.finite_loss as finite_loss
 from monai_constraints.handlers import FiniteLoss, ModelFile, Resume
 
 
@@ -78,6 +79,26 @@ def test_it_comes_before_what_follows_at_the_end_of_an_epoch(tmp_path: Path) -> 
     assert done == []
     with pytest.raises(ValueError, match="every=0"):
         FiniteLoss(every=0)
+
+
+@pytest.mark.parametrize(("every", "looks"), [(2, 6), (50, 3)])
+def test_where_reading_waits_several_steps_are_looked_at_at_once(
+    every: int, looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's way, on tensors of the CPU: every so many steps and at the end of an epoch of three, not at each."""
+    monkeypatch.setattr(finite_loss, "_reading_waits", lambda total: True)
+    stack, seen = torch.stack, list[int]()
+
+    def counting(tensors: Any) -> torch.Tensor:
+        if tensors[0].dtype != torch.bool:  # of the weights
+            seen.append(len(tensors))
+        return stack(tensors)
+
+    monkeypatch.setattr(torch, "stack", counting)
+    train(tmp_path, 0, every=every)
+    assert len(seen) == looks and sum(seen) == 9
+    with pytest.raises(FloatingPointError, match="the term size is nan in epoch 2, step 5, on a1 slice 1"):
+        train(tmp_path, 5, every=every)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

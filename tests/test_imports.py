@@ -17,10 +17,11 @@ ROOT = Path(monai_constraints.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # constraints <- losses, metrics, transforms, data, networks <- handlers, engines, pictures <- planning <- reproduce
 LAYERS = {
-    **dict.fromkeys(["files", "keys", "columns", "constraints"], 0),
+    **dict.fromkeys(["arrays", "files", "keys", "columns", "constraints"], 0),
     **dict.fromkeys(["losses", "metrics", "transforms", "data", "networks"], 1),
     "pictures": 2,
     **dict.fromkeys(["handlers", "engines"], 3),
+    "regression": 4,
 }
 
 

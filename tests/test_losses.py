@@ -193,7 +193,7 @@ def test_errors_name_the_shapes() -> None:
             loss(p, torch.zeros(shape))
     with pytest.raises(ValueError, match=r"bounds \(3, 2, 2, 2\) do not fit .*\(3, 2, 1\)"):
         loss(p, torch.zeros(3, 2, 2, 2))
-    with pytest.raises(ValueError, match=r"classes=\[4\] but the region has 4 channels"):
+    with pytest.raises(ValueError, match=r"classes=\[4\], but the input has 4 channels"):
         ConstraintLoss(Size(classes=[4]), Quadratic())(p, torch.zeros(3, 1, 1, 2))
     with pytest.raises(ValueError, match=r"expected an input of \(B, C, H, W\).*got \(4, 5, 6\)"):
         loss(p[0], torch.zeros(3, 2, 1, 2))

@@ -16,7 +16,7 @@ from monai.transforms import AsDiscreted, Compose
 from torch.nn.functional import one_hot as one_hot_of
 
 from monai_constraints.handlers import Curves, Examples, MetricsLog
-from monai_constraints.pictures import plot_curves, plot_examples
+from monai_constraints.pictures import plot_curves, plot_examples, plot_proposals
 from monai_constraints.pictures.curves import draw_panel
 from monai_constraints.pictures.examples import class_map, flat
 
@@ -240,3 +240,15 @@ def test_one_epoch_alone_has_whole_numbers_beside_it() -> None:
     axes = Figure().add_subplot()
     draw_panel(axes, "Dice", {"dice": (np.array([2.0]), np.array([0.5]))})
     assert axes.get_xlim() == (1, 3) and all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+def test_proposals_over_the_epochs(tmp_path: Path) -> None:
+    boxes, proposals = np.zeros((2, 1, H, W)), np.zeros((9, 2, H, W), np.uint8)
+    boxes[:, :, 4:20, 5:15] = 1
+    for after, targets in enumerate(proposals):
+        targets[:, 4 + after : 20 - after, 5:15] = 1
+    images = np.random.default_rng(0).random((2, H, W))
+    plot_proposals(images, boxes, proposals, range(0, 90, 10), tmp_path / "proposals.png")
+    assert has_colour(picture(tmp_path / "proposals.png"), "#D55E00")
+    with pytest.raises(ValueError, match="plot_proposals: images .* 8 epochs"):
+        plot_proposals(images, boxes, proposals, range(8), tmp_path / "proposals.png")

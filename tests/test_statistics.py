@@ -295,7 +295,7 @@ def test_errors_name_the_shapes() -> None:
     region = torch.rand(3, 5, 6, 7)
     with pytest.raises(ValueError, match=r"Centroid: expected \(B, C, H, W\).*got \(5, 6, 7\)"):
         Centroid()(region[0])
-    with pytest.raises(ValueError, match=r"Size: classes=\[1, 5\] but the region has 5 channels"):
+    with pytest.raises(ValueError, match=r"Size: classes=\[1, 5\], but the input has 5 channels"):
         Size(classes=[1, 5])(region)
     with pytest.raises(ValueError, match=r"Size: the patch's offset is \(2,\); expected \(B, D\) = \(3, 2\)"):
         Size()(region, patch=Patch(torch.zeros(2), torch.tensor([[12, 14]] * 3)))

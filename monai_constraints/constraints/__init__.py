@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .bounds import BoundsRule, Common, Individual, Tag, Unbounded, active, check_bounds, residuals, sides
 from .box_rules import BoxRule, BoxSize, Empty, Tight
+from .conformal import ConformalMargin, Margin, RelativeMargin, conformal_quantile, highest_level
 from .emptiness import Inside, Outside
 from .lagrangians import AugmentedLagrangian, NuPI, ReLULagrangian, StandardLagrangian
 from .multipliers import Multipliers, observing
@@ -24,6 +25,7 @@ __all__ = [
     "BoxSize",
     "Centroid",
     "Common",
+    "ConformalMargin",
     "Empty",
     "ExactProposals",
     "GroupPooling",
@@ -34,6 +36,7 @@ __all__ = [
     "Inside",
     "LegacyProposals",
     "LogBarrier",
+    "Margin",
     "MeanIntensity",
     "Multipliers",
     "NuPI",
@@ -45,6 +48,7 @@ __all__ = [
     "Proposals",
     "Quadratic",
     "ReLULagrangian",
+    "RelativeMargin",
     "Root",
     "Size",
     "SlabSums",
@@ -58,8 +62,10 @@ __all__ = [
     "Unbounded",
     "active",
     "check_bounds",
+    "conformal_quantile",
     "duality_gap_bound",
     "get_pooling",
+    "highest_level",
     "observing",
     "residuals",
     "sides",

@@ -116,14 +116,15 @@ class BoundsRule(ABC):
         lower = bounds[..., 0]
         bounds[..., 0] = torch.where(torch.isfinite(lower), lower.clamp_min(minimum), lower)
         check_bounds(bounds, classes=len(values), name=type(self).__name__)
-        return torch.where(present[:, None, None].bool(), bounds, torch.tensor(absent))
+        there = present[:, None, None].to(bounds.device, torch.bool)
+        return torch.where(there, bounds, bounds.new_tensor(absent))
 
 
 class Unbounded(BoundsRule):
     """Nothing is known: infinite bounds, for absent classes too. A fully annotated sample in a weak run."""
 
     def present(self, values: Tensor, voxels: int) -> Tensor:
-        return torch.tensor([-float("inf"), float("inf")]).expand(*values.shape, 2)
+        return torch.tensor([-float("inf"), float("inf")], device=values.device).expand(*values.shape, 2)
 
     def __call__(
         self,
@@ -141,7 +142,7 @@ class Tag(BoundsRule):
     """Image tag (thesis 2.5): [1, |Omega|] where the class is present, [0, 0] where it is not. For sizes."""
 
     def present(self, values: Tensor, voxels: int) -> Tensor:
-        return torch.tensor([1.0, float(voxels)]).expand(*values.shape, 2)
+        return torch.tensor([1.0, float(voxels)], device=values.device).expand(*values.shape, 2)
 
 
 class Common(BoundsRule):
@@ -170,7 +171,8 @@ class Common(BoundsRule):
                     f"Common: bounds of shape {tuple(side.shape)}, the statistic has (K, M) = {tuple(values.shape)}; "
                     "give one number, or K lists of M numbers"
                 )
-        return torch.stack([self.lower.expand(values.shape), self.upper.expand(values.shape)], dim=-1)
+        both = (side.to(values.device).expand(values.shape) for side in (self.lower, self.upper))
+        return torch.stack(list(both), dim=-1)
 
     @classmethod
     def from_values(

@@ -68,6 +68,9 @@ class Root(Statistic):
         bounds = self.statistic.link(bounds)
         return torch.where(bounds.abs() < float("inf"), bounds.clamp_min(0).sqrt(), bounds)
 
+    def unlink(self, bounds: Tensor) -> Tensor:
+        return self.statistic.unlink(torch.where(bounds.abs() < float("inf"), bounds.square(), bounds))
+
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         moved = self.statistic.moved(bounds.square(), matrix, shape)
         return torch.where(bounds.abs() < float("inf"), moved.clamp_min(0).sqrt(), bounds)

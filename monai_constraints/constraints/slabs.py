@@ -186,7 +186,7 @@ def _profiles(region: Tensor, inside: list[Tensor], wanted: list[bool]) -> list[
 class _Projections(torch.autograd.Function):
     """Both projections in 2D, y region^T and x region, whose gradients together are one product of matrices.
 
-    Autograd would make a map of the image's size for each, and add them: three to five times the time for three classes.
+    Autograd would make a map of the image's size for each, and add them: for three classes, thrice the time or more.
     """
 
     @staticmethod

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .block_sums import block_sums
 from .coordinates import CACHED_SHAPES, centre_of, centred_axes
+from .network_output import check_output, select_classes
 from .patch import Patch
 from .plain import plain
 
@@ -27,8 +28,9 @@ class Statistic(ABC):
     shorter way to it than a dense map of each feature (rows, columns, slabs), a subclass replaces `sums` alone.
 
     Args:
-        classes: the channels to constrain; all by default. The only place where classes are selected: bounds made
-            with this statistic and losses that use it have K = len(classes).
+        classes: the classes to constrain; all channels by default. The only place where classes are selected: bounds
+            made with this statistic and losses that use it have K = len(classes). Of a single channel see
+            `network_output`.
 
     Shapes: probabilities or a hard mask (B, C, *S), S of 2 or 3 axes; sums (B, K, F); values (B, K', M), K' = K unless
         the statistic relates classes to each other.
@@ -115,8 +117,10 @@ class Statistic(ABC):
         Raises:
             ValueError: where shapes do not fit, the image or the boxes are missing, or a patch shows too little.
         """
+        name = type(self).__name__
+        check_output(region, image, owner=name)
         region = plain(region)
-        name, shape = type(self).__name__, tuple(region.shape)
+        shape = tuple(region.shape)
         if region.ndim not in (4, 5):
             raise ValueError(f"{name}: expected (B, C, H, W) or (B, C, H, W, D), got {shape}")
         size, spatial = len(region), shape[2:]
@@ -150,7 +154,7 @@ class Statistic(ABC):
             patch = Patch(*(given.to(region.device) for given in patch))
         with torch.autocast(region.device.type, enabled=False):
             return self.sums(
-                self.lift(self._select(region).float()),
+                self.lift(select_classes(region, self.classes, owner=name).float()),
                 image=image if self.needs_image else None,
                 boxes=boxes if self.needs_boxes else None,
                 patch=patch,
@@ -183,6 +187,14 @@ class Statistic(ABC):
         """Bounds of `ruled` (..., 2) to bounds of this statistic."""
         return bounds
 
+    def range_in(self, spatial: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """The least and the largest value (M,) or () in an image of this shape; None: not known."""
+        return None
+
+    def unlink(self, bounds: Tensor) -> Tensor:
+        """The other way."""
+        return bounds
+
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         """Bounds (B, K, M, 2) after each image was moved by a similarity c -> centre + matrix (c - centre).
 
@@ -203,19 +215,6 @@ class Statistic(ABC):
         """From the centre of the whole image to the centre of each patch, (B, D) in voxels."""
         device = patch.offset.device
         return patch.offset + centre_of(tuple(spatial), device) - (patch.shape - 1) / 2
-
-    def _select(self, region: Tensor) -> Tensor:
-        if self.classes is None:
-            return region
-        if max(self.classes) >= region.shape[1]:
-            raise ValueError(
-                f"{type(self).__name__}: classes={list(self.classes)} but the region has {region.shape[1]} channels; "
-                "choose classes among the network's outputs"
-            )
-        first, last = self.classes[0], self.classes[-1]
-        if self.classes == tuple(range(first, last + 1)):
-            return region[:, first : last + 1]  # a view: no copy on the way there, none on the way back
-        return region[:, list(self.classes)]
 
     @torch.inference_mode(False)  # what a validation caches, a training must be able to differentiate with
     def feature_maps(

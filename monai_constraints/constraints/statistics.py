@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -50,6 +51,9 @@ class Size(Moments):
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         return sums
 
+    def range_in(self, spatial: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return torch.tensor(0.0), torch.tensor(float(math.prod(spatial)))
+
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         return bounds * torch.linalg.det(matrix).abs().reshape(-1, 1, 1, 1)
 
@@ -64,6 +68,10 @@ class Centroid(Moments):
 
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         return _quotient(sums) + centre
+
+    def range_in(self, spatial: Sequence[int]) -> tuple[Tensor, Tensor]:
+        last = torch.tensor([size - 1.0 for size in spatial])
+        return torch.zeros_like(last), last
 
     def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         return _moved_positions(bounds, matrix, shape)
@@ -82,6 +90,20 @@ class Spread(Moments):
     def value(self, sums: Tensor, centre: Tensor) -> Tensor:
         mean, square = _quotient(sums).chunk(2, dim=-1)
         return square - mean * mean
+
+    def moved(self, bounds: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+        """Axes are exchanged and scaled; between them there is the covariance, which the spread does not have.
+
+        Raises:
+            NotImplementedError: where an axis is turned by other than quarter turns.
+        """
+        weight = torch.where(matrix.abs() < 1e-6 * matrix.abs().amax((1, 2), keepdim=True), 0.0, matrix.square())
+        if bool((weight.count_nonzero(-1) > 1).any()):
+            raise NotImplementedError(
+                "Spread: how its bounds move with turns other than quarter turns is not known; augment with rotation=0"
+            )
+        sides = weight[:, None, :, :, None] * bounds[:, :, None]  # (B, K, D, D, 2)
+        return torch.where(weight[:, None, :, :, None] == 0, 0.0, sides).sum(-2)
 
 
 class MeanIntensity(Statistic):

@@ -1,4 +1,4 @@
-"""The annotated slices of a list of cases, in memory: what a 2D training draws its batches from."""
+"""The annotated slices of a list of cases, or whole volumes, in memory: what a training draws its batches from."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from monai_constraints.data.loading import CaseError, case_name
+from monai_constraints.data.contents import digests
+from monai_constraints.data.loading import without_nulls
+from monai_constraints.data.readable import check_occurs, classes_in, listed_problems, read_case
+from monai_constraints.data.volume_file import CaseError
 from monai_constraints.keys import CASE, IMAGE, INDEX, LABEL, PATIENT, SCRIBBLE, SLICE, SPACING
 
 __all__ = ["CachedSlices"]
 
 logger = logging.getLogger(__name__)
 
-MAX_LINES = 20
 Transform = Callable[[Any], Any]
 
 
@@ -39,16 +41,19 @@ class CachedSlices(Dataset[dict[str, Any]]):
         annotate: transforms of a slice, such as weak labels and bounds, in order; nothing random.
         augment: a random transform of a slice, at each access. Changes of whole batches are faster (`PrepareTargets`).
         drop: entries that are not needed once a slice is annotated.
-        axis: spatial axis to cut along, from the end: -1 is Z.
-        classes: names of the foreground classes that have to occur in `label`; empty: none has to.
+        axis: spatial axis to cut along, from the end: -1 is Z. None: nothing is cut, and each case is one item, its
+            volumes (C, X, Y, Z), for networks of three dimensions.
+        classes: names of the foreground classes that have to occur in each of `label` and `scribble` that is among the
+            keys; empty: none has to.
         device: where the slices are kept.
         progress: a bar.
 
     Attributes:
         cases: the case of every slice, the `groups` of a GroupBatchSampler or of Oversampled.
+        contents: each case with what its image holds, by which `check_contents` finds an image again.
 
-    An item has the keys, what `annotate` added as tensors, `case`, `patient`, `slice`, `index`, and `spacing` where the
-    case has one. Pass `collate` to the data loader.
+    An item has the keys, what `annotate` added as tensors, `case`, `patient`, `index`, `slice` unless it is a whole
+    volume, and `spacing` where the case has one. Pass `collate` to the data loader.
 
     Raises:
         ValueError: no cases, problems of cases (at most 20 lines), a case twice, a class that never occurs, or entries
@@ -64,27 +69,24 @@ class CachedSlices(Dataset[dict[str, Any]]):
         annotate: Sequence[Transform] = (),
         augment: Transform | None = None,
         drop: Sequence[str] = (),
-        axis: int = -1,
+        axis: int | None = -1,
         classes: Sequence[str] = (),
         device: torch.device | str = "cpu",
         progress: bool = False,
     ) -> None:
         if not data:
             raise ValueError("CachedSlices: no cases; check the folder, the datalist and its key")
-        self.data, self.transform, self.keys, self.annotate = data, transform, tuple(keys), list(annotate)
+        self.transform, self.keys, self.annotate = transform, tuple(keys), list(annotate)
         self.augment, self.drop, self.axis, self.device = augment, tuple(drop), axis, torch.device(device)
+        data = [without_nulls(case) for case in data]
         self.data = [self._annotated(case) for case in data]
         whole = sum(SCRIBBLE in case and SCRIBBLE not in given for case, given in zip(self.data, data))
         if whole:
             message = "CachedSlices: %d of %d cases have no scribble; their label says it of every voxel"
             logger.info(message, whole, len(data))
+        self.contents: list[tuple[str, list[bytes]]] = []
         items, seen = self._load(progress)
-        absent = [name for k, name in enumerate(classes, 1) if k not in seen]
-        if absent and LABEL in self.keys:
-            raise ValueError(
-                f"CachedSlices: {', '.join(absent)} in no label of {len(data)} cases, which have the classes "
-                f"{sorted(seen)} after the transform; correct the structure or the mapping of labels"
-            )
+        check_occurs(classes, seen, len(data), "CachedSlices")
         self.cases: list[str] = [item[CASE] for item in items]
         self._texts = {key: [item.pop(key) for item in items] for key in (CASE, PATIENT)}
         self._items: list[dict[str, Any]] | None = items
@@ -103,7 +105,7 @@ class CachedSlices(Dataset[dict[str, Any]]):
         index = range(len(self))[index]  # negative positions, and IndexError where iteration ends
         own = {k: v[index] for k, v in self._stacks.items()} if self._items is None else dict(self._items[index])
         item = {**own, **{key: texts[index] for key, texts in self._texts.items()}}
-        item |= {SLICE: int(item[SLICE]), INDEX: int(item[INDEX])}
+        item |= {key: int(item[key]) for key in (SLICE, INDEX) if key in item}
         return item if self.augment is None else self.augment(item)
 
     def __getitems__(self, indices: Sequence[int]) -> Any:
@@ -114,15 +116,42 @@ class CachedSlices(Dataset[dict[str, Any]]):
         batch: dict[str, Any] = {key: stack[chosen] for key, stack in self._stacks.items()}
         return batch | {key: [texts[index] for index in indices] for key, texts in self._texts.items()}
 
+    def replace(self, key: str, values: Sequence[Tensor] | Tensor) -> None:
+        """Give every slice another value of an entry that it has, such as proposals in place of a weak label.
+
+        Workers of a data loader that are running have copies of their own, and do not see it.
+
+        Args:
+            key: of a tensor.
+            values: one a slice, in the order of the slices, each as large as what it replaces.
+
+        Raises:
+            KeyError: the slices have no such tensor.
+            ValueError: another number of values, or another shape.
+        """
+        old: Any = self._stacks.get(key) if self._items is None else [item.get(key) for item in self._items]
+        if old is None or any(one is None for one in old[:1]):
+            raise KeyError(f"CachedSlices: no {key!r} to replace; a slice has {sorted(self[0])}")
+        expected, given = [[tuple(one.shape) for one in these] for these in (old, values)]
+        if expected != given:
+            differing = [i for i, (a, b) in enumerate(zip(expected, given)) if a != b][:1]
+            raise ValueError(
+                f"CachedSlices: {len(given)} values for {key!r} of {len(expected)} slices, the first of another shape "
+                f"at {differing}; give one a slice, in the shape of the old"
+            )
+        for i, value in enumerate(values):
+            old[i] = value.to(old[i])
+        for item, value in zip(self._items or (), old):
+            item[key] = value
+
     @staticmethod
     def collate(batch: Any) -> Any:
         """What `__getitems__` gave, stacked or not, as a batch."""
         return batch if isinstance(batch, dict) else list_data_collate(batch)
 
-    def _load(self, progress: bool) -> tuple[list[dict[str, Any]], set[int]]:
+    def _load(self, progress: bool) -> tuple[list[dict[str, Any]], dict[str, set[int]]]:
         items: list[dict[str, Any]] = []
-        seen: set[int] = set()
-        names: set[str] = set()
+        seen: dict[str, set[int]] = {key: set() for key in (LABEL, SCRIBBLE) if key in self.keys}
         problems: list[str] = []
         with ThreadPoolExecutor(2) as pool:
             running = pool.map(self._case, self.data)
@@ -130,18 +159,15 @@ class CachedSlices(Dataset[dict[str, Any]]):
                 if isinstance(found, CaseError):
                     problems += found.problems
                     continue
-                case, slices, classes = found
-                if case in names:
+                case, slices, classes, content = found
+                if case in (name for name, _ in self.contents):
                     problems.append(f"case {case}: occurs twice; give every case a name of its own")
-                names.add(case)
-                seen |= classes
+                self.contents.append((case, content))
+                for key in seen:
+                    seen[key] |= classes[key]
                 items += slices
         if problems:
-            lines = problems[:MAX_LINES]
-            if len(problems) > MAX_LINES:
-                lines[-1] = f"... and {len(problems) - MAX_LINES + 1} more"
-            count = f"{len(problems)} problems in {len(self.data)} cases"
-            raise ValueError(f"CachedSlices: {count}\n" + "\n".join(lines))
+            raise ValueError(f"CachedSlices: {listed_problems(problems, len(self.data))}")
         for index, item in enumerate(items):
             item[INDEX] = torch.tensor(index)
         return items, seen
@@ -151,37 +177,37 @@ class CachedSlices(Dataset[dict[str, Any]]):
         needed = SCRIBBLE in self.keys and SCRIBBLE not in item and LABEL in item
         return {**item, SCRIBBLE: item[LABEL]} if needed else item
 
-    def _case(self, item: Mapping[str, Any]) -> CaseError | tuple[str, list[dict[str, Any]], set[int]]:
-        try:
-            volume = self.transform({**item, CASE: case_name(item)})
-        except RuntimeError as error:  # MONAI's Compose wraps what a transform raised
-            if isinstance(error.__cause__, CaseError):
-                return error.__cause__
-            raise
-        except CaseError as error:
-            return error
-        case = str(volume[CASE])
-        missing = [key for key in self.keys if key not in volume]
-        if missing:
-            return CaseError([f"case {case}: no {missing}, it has {sorted(item)}; add them, or change train_keys"])
-        grid = tuple(volume[self.keys[0]].shape[1:])
-        labels = torch.as_tensor(volume.get(LABEL, ())).as_subclass(Tensor)
+    def _case(
+        self, item: Mapping[str, Any]
+    ) -> CaseError | tuple[str, list[dict[str, Any]], dict[str, set[int]], list[bytes]]:
+        """Name, slices, classes of each label, and contents of the image."""
+        volume = read_case(item, self.transform, self.keys)
+        if isinstance(volume, CaseError):
+            return volume
+        case, grid = str(volume[CASE]), tuple(volume[self.keys[0]].shape[1:])
+        classes = {key: classes_in(volume, key) for key in (LABEL, SCRIBBLE) if key in self.keys}
         shared = {k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid}
         shared[PATIENT] = str(volume.get(PATIENT) or case)
-        slices = [self._slice(volume, shared, number) for number in range(grid[self.axis])]
-        return case, slices, {int(k) for k in labels.unique().tolist()}
+        numbers = [None] if self.axis is None else range(grid[self.axis])
+        slices = [self._item(volume, shared, number) for number in numbers]
+        return case, slices, classes, digests(volume[IMAGE]) if IMAGE in self.keys else []
 
-    def _slice(self, volume: Mapping[str, Any], shared: Mapping[Hashable, Any], number: int) -> dict[str, Any]:
-        axis = self.axis if self.axis < 0 else self.axis + 1
-        item: dict[Any, Any] = {**shared, SLICE: number}
-        for key in self.keys:  # a view would keep the whole volume alive
-            item[key] = _plain(volume[key]).select(axis, number).clone(memory_format=torch.contiguous_format)
+    def _item(self, volume: Mapping[str, Any], shared: Mapping[Hashable, Any], number: int | None) -> dict[str, Any]:
+        """The slice of this number, or the whole volume."""
+        item: dict[Any, Any] = {**shared, **({} if number is None else {SLICE: number})}
+        for key in self.keys:
+            found = _plain(volume[key])
+            if self.axis is not None:
+                found = found.select(self.axis if self.axis < 0 else self.axis + 1, number)
+            # A view of a slice would keep the whole volume alive.
+            item[key] = found.clone(memory_format=torch.contiguous_format)
         for transform in self.annotate:
             item = transform(item)
         kept = {key: _plain(value) for key, value in item.items() if key not in self.drop}
         texts = {CASE: str(item[CASE]), PATIENT: item[PATIENT]}
         tensors = {key: value.to(self.device) for key, value in kept.items() if isinstance(value, Tensor)}
-        tensors[SLICE] = torch.tensor(number)
+        if number is not None:
+            tensors[SLICE] = torch.tensor(number)
         if item.get(SPACING) is not None:
             tensors[SPACING] = torch.as_tensor(item[SPACING], dtype=torch.float32)
         return {**tensors, **texts}

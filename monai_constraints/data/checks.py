@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -241,8 +240,11 @@ def check_model(
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         shapes = {name: tuple(weight.shape) for name, weight in found.get("model", found).items()}
-    except (AttributeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"check_model: {path} holds no weights of a network ({error}); pass a model.pt") from error
+    except OSError:
+        raise
+    except Exception as error:  # the first letter of a text decides on what unpickling it raises
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"check_model: {path} holds no weights of a network ({reason}); pass a model.pt") from error
     for name, weight in network.state_dict().items():
         if shapes.get(name) != tuple(weight.shape):
             there = f"is {shapes[name]} there" if name in shapes else "is not there"

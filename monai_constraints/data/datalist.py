@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_constraints.data.loading import case_name
+from monai_constraints.data.loading import case_name, without_nulls
 from monai_constraints.files import replacing
-from monai_constraints.keys import IMAGE
+from monai_constraints.keys import CASE, IMAGE, PATIENT
 
 __all__ = ["all_cases", "cases_of", "choose_cases", "find_images", "log_cases", "read_datalist", "write_datalist"]
 
@@ -45,7 +45,7 @@ def read_datalist(
     path_keys: Sequence[str] = ("image", "label", "scribble"),
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The items of one key of a datalist JSON, with relative paths resolved.
+    """The items of one key of a datalist JSON, with relative paths resolved and without entries that are null.
 
     Args:
         path: the JSON file.
@@ -78,9 +78,10 @@ def read_datalist(
     if not items:
         raise ValueError(f"read_datalist: '{key}' of {path} is an empty list; prepare the data set again")
 
+    items = [without_nulls(item) for item in items]
     base = path.parent if base_dir is None else Path(base_dir)
     if limit is not None:
-        owners = [item.get("patient", item.get("case", position)) for position, item in enumerate(items)]
+        owners = [_owner(item, position) for position, item in enumerate(items)]
         kept = set(list(dict.fromkeys(owners))[:limit])
         items = [item for item, owner in zip(items, owners) if owner in kept]
     return [
@@ -89,7 +90,14 @@ def read_datalist(
     ]
 
 
-def choose_cases(items: Sequence[dict[str, Any]], count: int | None, by: str = "patient") -> list[dict[str, Any]]:
+def choose_cases(
+    items: Sequence[dict[str, Any]],
+    count: int | None,
+    by: str = "patient",
+    *,
+    patients: str = "spread",
+    draw: int = 0,
+) -> list[dict[str, Any]]:
     """The cases of `count` patients, or `count` cases; the same ones every time, whatever the seed.
 
     Patients are evenly spaced in the order of the list (ACDC's is by disease). Evenly spaced cases could all be of
@@ -99,20 +107,29 @@ def choose_cases(items: Sequence[dict[str, Any]], count: int | None, by: str = "
         items: the cases of a datalist, with a "patient" each, or else a "case".
         count: how many; None: all.
         by: what is counted, "patient" with all cases of each, or "case".
+        patients: which of them: "spread" as above; "first" of the list, as chapter 5 of the thesis takes them, which
+            in ACDC are all of one disease; or "random", the fewer always among the more.
+        draw: which of the random orders.
 
     Raises:
-        ValueError: `by` is neither, or `count` is below 1 or above the number of them.
+        ValueError: `by` or `patients` is none of these, or `count` is below 1 or above the number of them.
     """
     if by not in ("patient", "case"):
         raise ValueError(f"choose_cases: by is {by!r}; pass 'patient' or 'case'")
+    if patients not in ("spread", "first", "random"):
+        raise ValueError(f"choose_cases: patients is {patients!r}; pass 'spread', 'first' or 'random'")
     if count is None:
         return list(items)
     cases = range(len(items))
-    owners = list(cases) if by == "case" else [one.get("patient", one.get("case", i)) for i, one in zip(cases, items)]
+    owners = list(cases) if by == "case" else [_owner(one, i) for i, one in zip(cases, items)]
     units = list(dict.fromkeys(owners))
     if not 1 <= count <= len(units):
         raise ValueError(f"choose_cases: count is {count}, the list has {len(units)} {by}s; pass 1 to that")
-    if by == "case":
+    if patients == "first":
+        chosen = set(units[:count])
+    elif patients == "random":
+        chosen = set(random.Random(draw).sample(units, len(units))[:count])
+    elif by == "case":
         chosen = set(random.Random(0).sample(units, len(units))[:count])
     else:
         chosen = {units[(2 * i + 1) * len(units) // (2 * count)] for i in range(count)}
@@ -194,6 +211,12 @@ def log_cases(items: Sequence[dict[str, Any]], what: str) -> None:
             )
         seen[name] = _shown(item)
     logger.info("%s of %d cases: %s", what, len(seen), ", ".join(seen))
+
+
+def _owner(item: dict[str, Any], position: int) -> Any:
+    """The patient, or else the case, or else the place in the list; each is one of its kind."""
+    found = next((item[key] for key in (PATIENT, CASE) if item.get(key) not in (None, "")), position)
+    return str(found) if found is not position else position
 
 
 def _shown(item: dict[str, Any]) -> str:

@@ -1,15 +1,18 @@
-"""The data loader of cached slices: the order of the samples, and stacked batches."""
+"""Data loaders: of cached slices, and what makes a batch of whole cases."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from monai.data import list_data_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from monai_constraints.data.cached_slices import CachedSlices
-from monai_constraints.data.samplers import GroupBatchSampler, epoch_sampler
+from monai_constraints.data.mixed_slices import MixedSlices
+from monai_constraints.data.samplers import GroupBatchSampler, MixedSampler, epoch_sampler
 
-__all__ = ["slice_loader"]
+__all__ = ["collate_cases", "slice_loader"]
 
 
 def slice_loader(
@@ -20,7 +23,7 @@ def slice_loader(
     The order is a closed form of seed and epoch, so that resuming is exact.
 
     Args:
-        dataset: the slices.
+        dataset: the slices. Of `MixedSlices` an epoch has the samples and the share that they say.
         batch_size: slices a batch.
         shuffle: another order every epoch, and equally many samples for all ranks; False for evaluation, where each
             sample counts once.
@@ -36,5 +39,22 @@ def slice_loader(
             raise TypeError(f"slice_loader: {type(dataset).__name__} has no cases; volumes=True takes CachedSlices")
         batches = GroupBatchSampler(cases, shuffle=shuffle, seed=seed)
         return DataLoader(dataset, batch_sampler=batches, collate_fn=CachedSlices.collate)
-    sampler = epoch_sampler(dataset, shuffle=shuffle, seed=seed, even=shuffle)
+    sampler: Sampler[int] = epoch_sampler(dataset, shuffle=shuffle, seed=seed, even=shuffle)
+    if shuffle and isinstance(dataset, MixedSlices):
+        sampler = MixedSampler(dataset.annotated, share=dataset.share, samples=dataset.samples, seed=seed)
     return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=CachedSlices.collate)
+
+
+def collate_cases(batch: Sequence[Mapping[str, Any]]) -> Any:
+    """MONAI's list_data_collate, for cases of which some have entries with null in them, which it fails at.
+
+    A datalist may have more than the files: `age`, or bounds such as [[[null, 300]]]. What holds a null is left out of
+    the batch; what makes bounds of it has been before.
+    """
+    return list_data_collate([{k: v for k, v in item.items() if not _has_null(v)} for item in batch])
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_null, value.values()))
+    return any(map(_has_null, value)) if isinstance(value, (list, tuple)) else value is None

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from monai_constraints.data.metaimage import SUFFIXES, read_metaimage
+from monai_constraints.arrays import native
+from monai_constraints.data.volume_file import (
+    FILE_SHAPE,
+    CaseError,
+    check_affine,
+    read_volume,
+    slice_across,
+    spacing_of,
+)
 from monai_constraints.keys import CASE, IMAGE, SCRIBBLE, SPACING, UNKNOWN
 
-__all__ = ["FILE_SHAPE", "CaseError", "LoadCased", "case_name"]
+__all__ = ["FILE_SHAPE", "CaseError", "LoadCased", "case_name", "without_nulls"]
 
-FILE_SHAPE = "file_shape"
-"""Entry of an image's metadata: the shape that its file has, (X, Y), (X, Y, Z) or (X, Y, Z, 1)."""
 AFFINE_TOLERANCE = 1e-3
-
-
-class CaseError(ValueError):
-    """What is wrong with the files of one case.
-
-    Args:
-        problems: one line each, with case, key, file and remedy.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
 
 
 class LoadCased(MapTransform):
@@ -43,18 +36,22 @@ class LoadCased(MapTransform):
     a fourth axis of length 1 is dropped. What is a tensor already stays, so images in memory go the same way. Metadata:
     `affine`, `original_affine`, `filename_or_obj`, and the shape of the file, so that a prediction can be written on
     its grid without reading it again. The sample gets `case`, from the name of its first file where it has none, and
-    the `spacing` [dx, dy, dz] in mm of the header likewise.
+    the `spacing` [dx, dy, dz] in mm of the header likewise. An entry that is None is an entry that it does not have.
 
     Args:
         keys: what is read; images float32, all others as integers if they are whole.
         channels: how many the image has to have; None: not checked.
         classes: number of classes of labels, 0 .. classes - 1; None: not checked.
         unknown: the value of a scribble map where nothing is annotated.
-        allow_missing_keys: a sample need not have all keys.
+        axis: along which volumes are cut in slices. A volume of one slice has it across this axis then, whichever it is
+            in the file; None: it stays.
+        allow_missing_keys: a sample need not have all keys, but for the image.
 
     Raises:
-        CaseError: everything wrong with the case: missing or damaged files, shapes or affines that differ, intensities
-            that are not finite, label values that are no classes.
+        CaseError: everything wrong with the case: missing or damaged files, shapes or affines that differ, an affine
+            without volume, slices of one row, intensities that are not finite, label values that are no classes, a
+            `spacing` that is not three lengths above 0 or not that of the header. A header of 1 mm along all axes says
+            nothing, as nobody may have set it: then the sample's spacing counts.
     """
 
     def __init__(
@@ -64,17 +61,19 @@ class LoadCased(MapTransform):
         channels: int | None = None,
         classes: int | None = None,
         unknown: int = UNKNOWN,
+        axis: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.channels, self.classes, self.unknown = channels, classes, unknown
+        self.axis = None if axis is None else axis % 3
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        sample, problems, case = dict(data), [], case_name(data)
+        sample, problems, case = without_nulls(data), [], case_name(data)
         read: dict[Hashable, MetaTensor] = {}
         for key in self.keys:
             if key not in sample:
-                if not self.allow_missing_keys:
+                if not self.allow_missing_keys or key == IMAGE:
                     problems.append(f"case {case}, {key}: missing, the case has {sorted(map(str, sample))}")
                 continue
             try:
@@ -85,20 +84,23 @@ class LoadCased(MapTransform):
         for key in list(read)[1:]:
             assert first is not None
             problems += _differences(case, (first, read[first]), (key, read[key]))
+        if first is not None:
+            try:
+                where = f"case {case}, {SPACING}"
+                sample[SPACING] = spacing_of(sample.get(SPACING), read[first].meta, where)
+            except CaseError as error:
+                problems += error.problems
         if problems:
             raise CaseError(problems)
-        sample |= {**read, CASE: case}
-        if first is not None and sample.get(SPACING) is None:
-            sample[SPACING] = read[first].meta[SPACING]
-        return sample
+        return {**sample, **read, CASE: case}
 
     def _volume(self, value: Any, key: Hashable, where: str) -> MetaTensor:
-        if isinstance(value, (str, os.PathLike)):
-            channels = [_read(value, where)]
-        elif isinstance(value, (list, tuple)):
-            channels = [_read(one, where) for one in value]
-        else:
+        if isinstance(value, (torch.Tensor, np.ndarray)):
             return self._in_memory(value, key, where)
+        paths = value if isinstance(value, (list, tuple)) else [value]
+        if not paths or not all(isinstance(path, (str, os.PathLike)) for path in paths):
+            raise CaseError([f"{where}: {value!r}, expected a path, or a list of one a channel; correct the datalist"])
+        channels = [read_volume(path, where) for path in paths]
         problems = [
             f"{where}, {path}: shape or affine is not that of {value[0]}; resample one onto the other's grid"
             for path, (data, meta) in zip(list(value)[1:] if len(channels) > 1 else [], channels[1:])
@@ -111,21 +113,24 @@ class LoadCased(MapTransform):
         return self._checked(volume, channels[0][1], key, where)
 
     def _in_memory(self, value: Any, key: Hashable, where: str) -> MetaTensor:
-        tensor = torch.as_tensor(value)
+        tensor = torch.as_tensor(native(value) if isinstance(value, np.ndarray) else value)
         meta = dict(tensor.meta) if isinstance(tensor, MetaTensor) else {}
         if tensor.ndim not in (3, 4):
             raise CaseError([f"{where}: {tuple(tensor.shape)} in memory, expected channels first, (C, X, Y[, Z])"])
         affine = np.asarray(tensor.affine if isinstance(tensor, MetaTensor) else np.eye(4), float)
         array = np.asarray(tensor.as_subclass(torch.Tensor).cpu())
         shape = array.shape[1:]
+        meta = {"filename_or_obj": "", **meta, "original_affine": torch.as_tensor(affine, dtype=torch.float64)}
         array = array[..., None] if array.ndim == 3 else array
         spacing = [float(x) for x in np.linalg.norm(affine[:3, :3], axis=0)]
-        meta = {"filename_or_obj": "", **meta, "affine": affine, FILE_SHAPE: meta.get(FILE_SHAPE, shape)}
+        meta |= {"affine": affine, FILE_SHAPE: meta.get(FILE_SHAPE, shape)}
         return self._checked(array, {**meta, SPACING: spacing}, key, where)
 
     def _checked(self, volume: np.ndarray, meta: dict[str, Any], key: Hashable, where: str) -> MetaTensor:
-        if np.iscomplexobj(volume) or volume.dtype.names:
-            raise CaseError([f"{where}: voxels of type {volume.dtype}, expected one number a voxel; convert the file"])
+        if np.iscomplexobj(volume):
+            raise CaseError([f"{where}: voxels of type {volume.dtype}, expected one number a voxel; convert the image"])
+        check_affine(meta["affine"], where)
+        volume, meta = slice_across(volume, meta, self.axis, where)
         if key == IMAGE:
             if self.channels not in (None, len(volume)):
                 raise CaseError([
@@ -139,9 +144,8 @@ class LoadCased(MapTransform):
         elif self.classes is not None:
             volume = self._classes(volume, key, where)
         affine = torch.as_tensor(np.asarray(meta["affine"]), dtype=torch.float64)
-        return MetaTensor(torch.from_numpy(np.ascontiguousarray(volume)), affine=affine, meta={
-            **{name: value for name, value in meta.items() if name != "affine"}, "original_affine": affine.clone(),
-            "original_channel_dim": 0,
+        return MetaTensor(torch.from_numpy(native(volume)), affine=affine, meta={
+            **{name: value for name, value in meta.items() if name != "affine"}, "original_channel_dim": 0,
         })  # fmt: skip
 
     def _classes(self, volume: np.ndarray, key: Hashable, where: str) -> np.ndarray:
@@ -160,12 +164,17 @@ class LoadCased(MapTransform):
         return volume.astype(np.uint8 if max(allowed) < 256 else np.int32)
 
 
+def without_nulls(item: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The item without its entries that are None: in a datalist, null means that nobody knows."""
+    return {key: value for key, value in item.items() if value is not None}
+
+
 def case_name(item: Mapping[Any, Any]) -> str:
     """The item's `case`, or else the name of the first file that it has, without folder and suffix.
 
     Of several modalities, whose files are often called alike in every case, three folders stand before it.
     """
-    if item.get(CASE) is not None:
+    if item.get(CASE) not in (None, ""):
         return str(item[CASE])
     for value in item.values():
         path = value[0] if isinstance(value, (list, tuple)) and value else value
@@ -175,45 +184,6 @@ def case_name(item: Mapping[Any, Any]) -> str:
             folders = Path(path).absolute().parent.parts[1:][-3:] if isinstance(value, (list, tuple)) else ()
             return "_".join([*folders, name])
     return "(not named)"
-
-
-def _read(path: str | os.PathLike[str], where: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """Voxels (X, Y, Z) and metadata of one file."""
-    where = f"{where}, {path}"
-    if not os.path.isfile(path):
-        raise CaseError([f"{where}: no such file; restore it, or correct the datalist"])
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:  # of which nibabel would say that the file is damaged
-        raise CaseError([f"{where}: cannot be read ({error.strerror}); change its permissions"]) from error
-    try:
-        if str(path).endswith(SUFFIXES):
-            data, affine = read_metaimage(path)
-            spacing = [float(x) for x in np.linalg.norm(affine[:3, :3], axis=0)]
-        else:
-            file: Any = nib.load(path)
-            data, affine = np.asanyarray(file.dataobj), file.affine
-            spacing = [float(size) for size in file.header.get_zooms()[:3]]
-    except ImportError:
-        raise  # about the installation, not about this file
-    except FileNotFoundError as error:
-        raise CaseError([f"{where}: {error}; restore it, or unpack both again"]) from error
-    except Exception as error:  # nibabel, gzip, zlib and ITK raise a dozen types for a damaged file
-        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        what = "MetaImage, or its file of voxels is" if str(path).endswith(SUFFIXES) else "NIfTI"
-        remedy = "copy or download the file again"
-        raise CaseError([f"{where}: truncated or not {what} ({reason}); {remedy}"]) from error
-    shape = data.shape
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    data = data[..., None] if data.ndim == 2 else data
-    if data.ndim != 3:
-        raise CaseError([f"{where}: shape {shape}, expected one volume of two or three axes; save the volumes singly"])
-    spacing += [1.0] * (3 - len(spacing))
-    if min(spacing) <= 0 or not np.all(np.isfinite(spacing)):
-        raise CaseError([f"{where}: voxel sizes {spacing} mm, expected three above 0; correct the header"])
-    return data, {"affine": affine, "filename_or_obj": str(path), FILE_SHAPE: shape, SPACING: spacing}
 
 
 def _close(a: Any, b: Any) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,9 +22,9 @@ MAX_LINES = 8
 class Preflight:
     """Refuses a training, before anything is read or written, for reasons that would break or spoil it later.
 
-    The folder takes files; both lists have cases, whose files are there; no case, patient or file is in both lists, or
-    a case twice in one; the rows go together; initial weights fit; the network takes the slices and gives one channel a
-    class. What is inside of the files `CachedSlices` checks when it reads them.
+    The folder takes files; both lists have cases, whose files are there; no case, patient or file is in both lists, nor
+    a case or an image twice in one; the rows go together; initial weights fit; the network takes the slices and gives
+    one channel a class. What is inside of the files `CachedSlices` checks when it reads them, and `check_contents`.
 
     Args:
         training, validation: the cases, dicts of paths.
@@ -37,6 +35,7 @@ class Preflight:
         rows: what overlays say of themselves: `name`; `needs`, one that comes before; `not_with`, names with the
             reason why not.
         initial_weights: a file, or "".
+        outputs: what the network gives for one sample; None: background and a channel a class on the image's grid.
 
     Raises:
         ValueError: with the first kind of fault; FileNotFoundError, OSError for files and folders.
@@ -53,10 +52,12 @@ class Preflight:
         class_names: Sequence[str],
         rows: Sequence[Mapping[str, Any]] = (),
         initial_weights: str = "",
+        outputs: Sequence[int] | None = None,
     ) -> None:
         self.lists = {"training": training, "validation": validation}
         self.output_dir, self.network, self.shape = output_dir, network, tuple(shape)
         self.class_names, self.rows, self.initial_weights = tuple(class_names), rows, initial_weights
+        self.outputs = None if outputs is None else tuple(outputs)
 
     def __call__(self) -> None:
         """Check everything, the cheapest first."""
@@ -101,35 +102,33 @@ class Preflight:
             raise FileNotFoundError(f"Preflight: {listed}\nrestore them, or correct the datalist")
 
     def check_leaks(self) -> None:
-        """No case twice, and nothing of the training in the validation: by case, patient, path or content."""
+        """No case or image twice, and no case, patient or file of the training in the validation.
+
+        That an image is there under another name shows when it is read (`check_contents`).
+        """
         for name, items in self.lists.items():
             cases = [case_name(item) for item in items]
             twice = sorted({case for case in cases if cases.count(case) > 1})
             if twice:
                 raise ValueError(f"Preflight: {twice[0]} is twice in the {name} list; give each case its own name")
+            seen: dict[str, str] = {}
+            for case, path in ((case, path) for case, item in zip(cases, items) for path in _files(item, IMAGE)):
+                if path in seen:
+                    raise ValueError(
+                        f"Preflight: {path} is twice in the {name} list, of {seen[path]} and of {case}; correct one "
+                        "of them"
+                    )
+                seen[path] = case
         for what, of in (("case", case_name), ("patient", lambda item: item.get(PATIENT))):
-            found = [{of(item) for item in items} - {None} for items in self.lists.values()]
-            both = sorted(map(str, found[0] & found[1]))
+            found = [{str(of(item)) for item in items if of(item) not in (None, "")} for items in self.lists.values()]
+            both = sorted(found[0] & found[1])
             if both:
                 raise ValueError(
                     f"Preflight: {what} {both[0]} is in the training and in the validation; correct the split"
                 )
-        images = [
-            {os.path.realpath(path): case_name(item) for item in items for key, path in _paths(item) if key == IMAGE}
-            for items in self.lists.values()
-        ]
-        for path in images[0].keys() & images[1].keys():
+        files = [{path for item in items for path in _files(item, *PATH_KEYS)} for items in self.lists.values()]
+        for path in sorted(files[0] & files[1]):
             raise ValueError(f"Preflight: {path} is in the training and in the validation; correct the split")
-        sizes: dict[int, list[str]] = defaultdict(list)
-        for path in images[0]:
-            sizes[os.path.getsize(path)].append(path)
-        for path, case in images[1].items():
-            for other in sizes.get(os.path.getsize(path), []):
-                if _digest(path) == _digest(other):
-                    raise ValueError(
-                        f"Preflight: {case} of the validation has the same image as {images[0][other]} of the "
-                        f"training, {path} and {other}; leave one of them out"
-                    )
 
     def check_network(self) -> None:
         """The network takes the images and gives the background and one channel a class."""
@@ -146,11 +145,12 @@ class Preflight:
             ) from error
         finally:
             self.network.train(training)
-        expected = (1, 1 + len(self.class_names), *self.shape[1:])
+        expected = (1, *(self.outputs or (1 + len(self.class_names), *self.shape[1:])))
         if found != expected:
+            what = f"background and {self.class_names}, on the grid of the image" if self.outputs is None else "(K, M)"
             raise ValueError(
-                f"Preflight: network_def gives {found}, expected {expected}: background and {self.class_names}, on the "
-                "grid of the image; correct its output channels, or class_names"
+                f"Preflight: network_def gives {found}, expected {expected}: {what}; correct its output channels, or "
+                "class_names"
             )
 
 
@@ -160,9 +160,6 @@ def _paths(item: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(key, str(path)) for key, paths in listed for path in paths if isinstance(path, (str, os.PathLike))]
 
 
-def _digest(path: str) -> bytes:
-    digest = hashlib.blake2b()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
+def _files(item: Mapping[str, Any], *keys: str) -> list[str]:
+    """Where its files really are."""
+    return [os.path.realpath(path) for key, path in _paths(item) if key in keys]

@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import DistributedSampler
 from torch import distributed
 from torch.utils.data import Dataset, Sampler
 
-__all__ = ["GroupBatchSampler", "epoch_sampler"]
+__all__ = ["GroupBatchSampler", "MixedSampler", "epoch_sampler"]
 
 
 class GroupBatchSampler(Sampler[list[int]]):
@@ -84,6 +85,66 @@ class GroupBatchSampler(Sampler[list[int]]):
         for turn in range(len(self)):
             position = (turn * self.num_replicas + self.rank) % len(order)
             yield list(self.batches[order[position]])
+
+
+class MixedSampler(Sampler[int]):
+    """So many samples an epoch, of which a share is of one kind, evenly in between the others.
+
+    Each kind is one endless row: all of its samples in a random order, then all in another, and so on; an epoch goes on
+    where the last one stopped. No sample comes a second time before all others of its kind came once, whatever the
+    length of an epoch. The row is a closed form of the seed, so resuming is exact. With a share of 1/2 every second
+    sample is of the kind, and so half of every batch is. The ranks of a distributed training each take a part of the
+    epoch that lies together.
+
+    Args:
+        chosen: of every sample of the data set, whether it is of the kind.
+        share: of the kind; where there is only one kind it is all.
+        samples: of an epoch, over all ranks.
+        seed: the same on all ranks.
+        num_replicas, rank: from torch.distributed where it is initialised, else 1 and 0.
+
+    Raises:
+        ValueError: no samples, or a share that is not above 0 and below 1.
+    """
+
+    def __init__(
+        self,
+        chosen: Sequence[bool],
+        *,
+        share: float,
+        samples: int,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        if not chosen or not 0 < share < 1 or samples < 1:
+            raise ValueError(f"MixedSampler: {len(chosen)} samples of which {samples} are drawn, share={share}")
+        world, own = _world()
+        self.num_replicas = world if num_replicas is None else num_replicas
+        self.rank = own if rank is None else rank
+        kinds = [[i for i, one in enumerate(chosen) if bool(one) is kind] for kind in (True, False)]
+        self.kinds = kinds
+        self.share = share if all(kinds) else float(bool(kinds[0]))
+        self.samples, self.seed, self.epoch = samples, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.samples // self.num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        # MONAI's epochs begin with 1, and the first one is to begin at the start of the rows.
+        start = max(self.epoch - 1, 0) * len(self) * self.num_replicas + self.rank * len(self)
+        orders: dict[tuple[int, int], list[int]] = {}
+        for position in range(start, start + len(self)):
+            before, after = int(position * self.share + 1e-9), int((position + 1) * self.share + 1e-9)
+            kind, place = (0, before) if after > before else (1, position - before)
+            turn, place = divmod(place, len(self.kinds[kind]))
+            if (kind, turn) not in orders:
+                generator = np.random.default_rng([self.seed, kind, turn])
+                orders[kind, turn] = generator.permutation(len(self.kinds[kind])).tolist()
+            yield self.kinds[kind][orders[kind, turn][place]]
 
 
 def epoch_sampler(

@@ -10,6 +10,7 @@ from .prepare_targets import PrepareTargets
 from .run_folder import take_folder
 from .run_record import TrainedRun, record_run
 from .start import start
+from .volume_inferer import volume_inferer
 
 __all__ = [
     "AutocastInferer",
@@ -22,4 +23,5 @@ __all__ = [
     "record_run",
     "start",
     "take_folder",
+    "volume_inferer",
 ]

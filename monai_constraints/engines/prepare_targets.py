@@ -16,6 +16,8 @@ __all__ = ["PrepareTargets"]
 class PrepareTargets:
     """`prepare_batch` of a MONAI engine: (image, {key: target}) on the device.
 
+    The image is among the targets, so that a loss on bounds alone sees whether the network's output is on its grid.
+
     Args:
         keys: the targets to take along, those that the loss needs (`WeightedSum.target_keys`). Entries that are no
             tensors, such as the names of cases, stay as they are.
@@ -46,4 +48,4 @@ class PrepareTargets:
         moved: Mapping[str, Any] = {key: move(batch[key]) for key in dict.fromkeys((self.image_key, *self.keys))}
         if self.augmentation is not None:
             moved = self.augmentation(dict(moved))
-        return moved[self.image_key], {key: moved[key] for key in self.keys}
+        return moved[self.image_key], {key: moved[key] for key in (self.image_key, *self.keys)}

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from monai_constraints.engines.run_folder import held_folders
+from monai_constraints.engines.run_folder import TRACEBACK, held_folders
 
 __all__ = ["reason", "show", "show_refusals"]
 
@@ -76,7 +76,7 @@ def show(error: BaseException, *, hint: str) -> None:
         lines = [hint]
         for folder in held_folders():
             with suppress(OSError):
-                path = Path(folder) / "traceback.txt"
+                path = Path(folder) / TRACEBACK
                 path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
                 lines = [f"the traceback is in {path}"]
     sys.stdout.flush()

@@ -18,7 +18,9 @@ __all__ = ["begin_anew", "held_folders", "take_folder"]
 logger = logging.getLogger(__name__)
 
 MODEL, CHECKPOINT = "model.pt", "checkpoint.pt"
-RESULTS = (MODEL, CHECKPOINT, CONFIG, "metrics.csv", "curves.png", "examples.png", "patients.csv", "predictions.npz")
+RESULTS: tuple[str, ...] = (MODEL, CHECKPOINT, CONFIG, "metrics.csv", "curves.png", "examples.png", "patients.csv")
+RESULTS += ("predictions.npz", "residuals.csv", "errors.csv", "predicted.png", "regressor.json", "datalist.json")
+TRACEBACK = "traceback.txt"
 MAX_KEYS = 6
 _held: dict[str, int] = {}  # descriptors by folder: a lock ends with its process, killed or not
 _anew: set[str] = set()
@@ -59,9 +61,10 @@ def take_folder(folder: str | os.PathLike[str], *, resume: bool = False, restart
     elif found and not isinstance(parser.get("train#dataset#data"), list):
         what = "a finished training" if MODEL in found else "a training that was interrupted"
         go_on = "--resume True goes on with it, " if CHECKPOINT in found else ""
+        python = "(from Python resume=True, restart=True; of MonaiAlgo in train_kwargs)"
         raise FileExistsError(
-            f"take_folder: {folder} holds {what} ({found[0]}); {go_on}--restart True begins anew and replaces it, or "
-            "choose another --output_dir"
+            f"take_folder: {folder} holds {what} ({found[0]}); {go_on}--restart True begins anew and replaces it "
+            f"{python}, or choose another --output_dir"
         )
 
 

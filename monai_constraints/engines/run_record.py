@@ -17,9 +17,9 @@ from monai.bundle.utils import merge_kv
 from torch import nn
 
 from monai_constraints.engines.configuration import CONFIG, plain_values, recorded, running_parser
-from monai_constraints.engines.run_folder import begin_anew
+from monai_constraints.engines.run_folder import TRACEBACK, begin_anew
 from monai_constraints.files import replacing
-from monai_constraints.networks import load_trained
+from monai_constraints.networks import load_trained, placed
 
 __all__ = ["TrainedRun", "record_run"]
 
@@ -42,6 +42,7 @@ def record_run(folder: str | os.PathLike[str]) -> None:
     config = recorded(running_parser(), folder)
     folder, bundle = Path(folder).absolute(), Path(config["bundle_root"]) / "configs"
     begin_anew(folder)
+    (folder / TRACEBACK).unlink(missing_ok=True)  # of a run that failed here before
     files = {CONFIG: config}
     if (bundle / "evaluate.yaml").is_file():
         evaluation = ConfigParser(copy.deepcopy(config))
@@ -87,5 +88,4 @@ class TrainedRun:
 
     def network(self, device: torch.device | str, path: Any = "") -> nn.Module:
         """The network with the weights of the run, or of another file of the same network; a list is an ensemble."""
-        trained = load_trained(self["network_def"], path or self.folder / MODEL)
-        return trained.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return placed(load_trained(self["network_def"], path or self.folder / MODEL), device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_constraints.handlers.checkpoint import Resume
 from monai_constraints.handlers.curves import Curves
+from monai_constraints.handlers.deepcut import DeepCut
 from monai_constraints.handlers.dual_ascent import DualAscent
 from monai_constraints.handlers.epoch_seed import EpochSeed
 from monai_constraints.handlers.examples import Examples
@@ -21,6 +22,7 @@ from monai_constraints.handlers.volume_metrics import VolumeMetrics
 __all__ = [
     "Constant",
     "Curves",
+    "DeepCut",
     "DualAscent",
     "EpochSeed",
     "Examples",

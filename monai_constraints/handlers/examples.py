@@ -8,16 +8,17 @@ from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
-from monai_constraints.keys import CASE, SLICE, UNKNOWN, WEAK
+from monai_constraints.keys import BOXES, CASE, SLICE, UNKNOWN, WEAK
 from monai_constraints.metrics.volume import dice_of_masks
 from monai_constraints.pictures.examples import class_map, flat, plot_examples, shown_channel
 
 __all__ = ["Examples"]
 
-_OWN = (WEAK, CASE, SLICE)
+_OWN = (WEAK, BOXES, CASE, SLICE)
 
 
 class Examples:
@@ -25,7 +26,7 @@ class Examples:
 
     Dice is the mean over the foreground classes that are in the ground truth; samples without foreground are
     left out. The evaluator must decollate. Its output has image, and pred and label as one-hot (K, *S) or
-    classes (1, *S); its batch may have weak, case and slice. With several ranks, the cases are rank 0's.
+    classes (1, *S); its batch may have weak, boxes, case and slice. With several ranks, the cases are rank 0's.
 
     Args:
         output_dir: the folder.
@@ -81,6 +82,8 @@ class Examples:
             if WEAK in given:
                 tensors["weak"] = given[WEAK]
             sample = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+            if BOXES in given:
+                sample["boxes"] = torch.as_tensor(given[BOXES]).cpu().numpy()
             case = f"{given.get(CASE, '')} slice {int(given[SLICE])}" if SLICE in given else given.get(CASE, "")
             row = flat({**sample, "label": label[None], "prediction": predicted[None], "dice": dice, "case": case})
             insort(self._kept, row, key=lambda kept: kept["dice"])

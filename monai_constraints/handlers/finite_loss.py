@@ -57,7 +57,7 @@ class FiniteLoss:
         batch = {CASE: [item.get(CASE) for item in batch]} if _decollated(batch) else batch
         named = {key: batch[key] for key in (CASE, SLICE) if key in batch} if isinstance(batch, dict) else {}
         self._steps.append((engine.state.iteration, total, terms, named))
-        if total.device.type == "cpu" or len(self._steps) >= self.every:
+        if not _reading_waits(total) or len(self._steps) >= self.every:
             self._look(engine)
 
     def _end_epoch(self, engine: Engine) -> None:
@@ -65,8 +65,8 @@ class FiniteLoss:
         network = getattr(engine, "network", None)
         if isinstance(network, nn.Module):
             values = [p.detach() for p in network.parameters() if p.is_floating_point()]
-            sums = torch.stack([value.sum(dtype=torch.float64).to(values[0].device) for value in values])
-            if not bool(sums.isfinite().all()):
+            finite = [value.isfinite().all().to(values[0].device) for value in values]
+            if finite and not bool(torch.stack(finite).all()):
                 raise FloatingPointError(
                     f"FiniteLoss: after epoch {engine.state.epoch} weights of the network are not finite, though its "
                     f"losses are. {_remedy(engine)}"
@@ -83,6 +83,11 @@ class FiniteLoss:
         raise FloatingPointError(
             f"FiniteLoss: {what} in epoch {engine.state.epoch}, step {iteration}{_cases(named)}. {_remedy(engine)}"
         )
+
+
+def _reading_waits(total: Tensor) -> bool:
+    """Whether reading it would wait for the device."""
+    return total.device.type != "cpu"
 
 
 def _decollated(batch: Any) -> bool:

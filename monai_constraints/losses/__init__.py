@@ -12,6 +12,7 @@ from .partial_ce import PartialCrossEntropy
 from .partial_dice import PartialDice
 from .proposal_ce import ProposalCrossEntropy
 from .size_principle import SizePrincipleLoss
+from .value import ValueLoss
 from .weighted_ce import VoxelWeightedCrossEntropy
 from .weighted_sum import Term, WeightedSum
 
@@ -27,6 +28,7 @@ __all__ = [
     "ProposalCrossEntropy",
     "SizePrincipleLoss",
     "Term",
+    "ValueLoss",
     "VoxelWeightedCrossEntropy",
     "WeightedSum",
 ]

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..constraints.network_output import refuse_several_outputs, select_classes
 from ..keys import LABEL
 from .activation import Activation
 
@@ -24,13 +25,15 @@ class LossOnProbabilities(nn.Module):
     """A loss that is its formula: a subclass writes `forward(input, target)` within `self.probabilities(input)`.
 
     Args:
-        classes: the channels that count; what that means is the subclass's to say. All by default.
+        classes: the classes that count; what that means is the subclass's to say. All channels by default. A single
+            channel, of a sigmoid, is class 1, and class 0 is 1 - it.
         softmax, sigmoid, temperature: what turns the input into probabilities; nothing by default.
         reduction: one of the subclass's `reductions`.
 
     Raises:
         ValueError: for an empty list of classes, one that holds a class twice or a negative one, or an unknown
-            reduction.
+            reduction; when called, for the outputs of deep supervision (`check_output`).
+        TypeError: when called, for an input that is no tensor.
     """
 
     needs: tuple[str, ...] = ()
@@ -61,6 +64,7 @@ class LossOnProbabilities(nn.Module):
         self.classes = None if classes is None else list(classes)
         self.activation = Activation(self.name, softmax=softmax, sigmoid=sigmoid, temperature=temperature)
         self.reduction = reduction
+        self.register_forward_pre_hook(refuse_several_outputs, with_kwargs=True)
 
     @property
     def name(self) -> str:
@@ -73,19 +77,8 @@ class LossOnProbabilities(nn.Module):
             yield self.activation(input)
 
     def select(self, p: Tensor) -> Tensor:
-        """The chosen channels, all by default. A single channel is that of the one class that is chosen."""
-        if self.classes is None or (p.shape[1] == 1 and len(self.classes) == 1):
-            return p
-        self.check_classes(p)
-        return p if self.classes == list(range(p.shape[1])) else p[:, self.classes]
-
-    def check_classes(self, p: Tensor) -> None:
-        """Raise ValueError where a class is no channel of p."""
-        if self.classes is not None and max(self.classes) >= p.shape[1]:
-            raise ValueError(
-                f"{self.name}: classes={self.classes}, but the input has {p.shape[1]} channels; choose classes among "
-                "the network's outputs"
-            )
+        """The channels of the chosen classes, as everywhere (`select_classes`)."""
+        return select_classes(p, self.classes, owner=self.name)
 
     def reduce(self, loss: Tensor) -> Tensor:
         """Mean, sum, or the elements themselves."""

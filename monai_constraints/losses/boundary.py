@@ -25,8 +25,7 @@ class BoundaryMapLoss(LossOnProbabilities):
     warns of that.
 
     Args:
-        classes: the input's channels that the map's K channels belong to; all by default. With a single channel, its
-            class.
+        classes: the input's channels that the map's K channels belong to; all by default.
         softmax, sigmoid, temperature: what turns the input into probabilities; nothing by default.
         reduction: "mean"; "sum"; "none" for (B, K, *S).
         offset: sum_q phi_G(q) (s(q) - g(q)) instead, with g the mask: the same gradient, never negative, 0 at the

@@ -8,6 +8,8 @@ import torch
 from monai.losses import HausdorffDTLoss
 from torch import Tensor
 
+from ..constraints.network_output import check_output
+
 __all__ = ["HausdorffMapLoss"]
 
 
@@ -19,6 +21,10 @@ class HausdorffMapLoss(HausdorffDTLoss):
     `to_onehot_y=True` to fit a `Term` of `WeightedSum`. (One difference: with one channel and labels of integers,
     MONAI's D_G is cut to integers; this one is not.)
     """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        check_output(input, target, owner="HausdorffMapLoss")
+        return super().forward(input, target)
 
     @torch.no_grad()
     def distance_field(self, img: Tensor) -> Tensor:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..arrays import of_classes
+from ..constraints.network_output import select_classes, with_background
 from ..constraints.plain import plain
 from ..keys import UNKNOWN, WEAK
 from .base import LossOnProbabilities, Reduction
 
-__all__ = ["LossOnLabelled"]
+__all__ = ["LossOnLabelled", "check_values"]
 
 
 class LossOnLabelled(LossOnProbabilities):
@@ -49,7 +51,7 @@ class LossOnLabelled(LossOnProbabilities):
             ValueError: where it does not fit the input (B, C, *S), is not integer, or holds a value that is neither a
                 class nor `unknown` (on a CPU: a GPU would have to wait for the answer).
         """
-        target = plain(target)
+        target = of_classes(plain(target))
         expected = (input.shape[0], 1, *input.shape[2:])
         if target.shape != expected:
             raise ValueError(
@@ -58,26 +60,28 @@ class LossOnLabelled(LossOnProbabilities):
             )
         if target.is_floating_point():
             raise ValueError(f"{self.name}: target must be integer classes, got floats; cast the weak label")
-        classes = max(input.shape[1], 2)
-        least, most = target.masked_fill(target == self.unknown, 0).aminmax()
-        readable = target.device.type == "cpu" and not torch.compiler.is_compiling()
-        if readable and not 0 <= least <= most < classes:
-            wrong = target[((target < 0) | (target >= classes)) & (target != self.unknown)]
-            raise ValueError(
-                f"{self.name}: the target holds {wrong.unique().tolist()[:8]}; expected classes 0 to {classes - 1}, or "
-                f"{self.unknown} = unknown; map them before, with MapLabelValued, or pass unknown=..."
-            )
+        check_values(target, max(input.shape[1], 2), self.unknown, self.name)
         return target
 
     def channels(self, p: Tensor, *, first: int = 0) -> tuple[Tensor, list[int]]:
         """The probabilities of the chosen classes, all from `first` on by default, and these classes."""
-        p = both(p)
-        self.check_classes(p)
-        every = list(range(p.shape[1]))
-        chosen = every[first:] if self.classes is None else self.classes
-        return (p if chosen == every else p[:, chosen]), chosen
+        p = with_background(p)
+        chosen = list(range(first, p.shape[1])) if self.classes is None else self.classes
+        return select_classes(p, chosen, owner=self.name), chosen
 
 
-def both(p: Tensor) -> Tensor:
-    """Background and foreground of a single channel; several channels as they are."""
-    return torch.cat([1 - p, p], dim=1) if p.shape[1] == 1 else p
+def check_values(labels: Tensor, classes: int, unknown: int, name: str) -> None:
+    """Refuse labels that are neither 0 .. classes - 1 nor unknown; not on a GPU, which would wait, nor compiled.
+
+    Raises:
+        ValueError: with the values, and how to map them.
+    """
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    least, most = labels.masked_fill(labels == unknown, 0).aminmax()
+    if not 0 <= least <= most < classes:
+        wrong = labels[((labels < 0) | (labels >= classes)) & (labels != unknown)]
+        raise ValueError(
+            f"{name}: the target holds {wrong.unique().tolist()[:8]}; expected classes 0 to {classes - 1}, or "
+            f"{unknown} = unknown; map them before, with MapLabelValued, or pass unknown=..."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..constraints.network_output import refuse_several_outputs
 from .base import PROBABILITY_FLOOR
 
 __all__ = ["OnLogits"]
@@ -30,6 +31,7 @@ class OnLogits(nn.Module):
     def __init__(self, loss: nn.Module, *, sigmoid: bool = False) -> None:
         super().__init__()
         self.loss, self.sigmoid = loss, sigmoid
+        self.register_forward_pre_hook(refuse_several_outputs, with_kwargs=True)
 
     def forward(self, probabilities: Tensor, target: Tensor) -> Tensor:
         logits = torch.log(probabilities.clamp_min(PROBABILITY_FLOOR))

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..constraints.network_output import select_classes, with_background
 from ..keys import UNKNOWN
 from .base import PROBABILITY_FLOOR
-from .labelled import LossOnLabelled, both
+from .labelled import LossOnLabelled
 
 __all__ = ["PartialCrossEntropy"]
 
@@ -77,8 +78,10 @@ class PartialCrossEntropy(LossOnLabelled):
         with self.probabilities(input) as p:
             if p.shape[1] == 1:
                 # 1 - p is exactly 0 from a logit of 17 on, without gradient; sigmoid(-x) is not.
-                p = torch.cat([self.activation(-input), p], dim=1) if self.activation.sigmoid else both(p)
-            self.check_classes(p)
+                p = torch.cat([self.activation(-input), p], dim=1) if self.activation.sigmoid else p
+            p = with_background(p)
+            if self.classes is not None:
+                select_classes(p, self.classes, owner=self.name)  # whether they are there
             if self.classes is not None and len(self.classes) == 1:
                 known = target == self.classes[0]
                 chosen = p[:, self.classes]

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from ..constraints import ExactProposals, Proposals, Statistic
+from ..constraints.plain import plain
+from ..keys import UNKNOWN
 from .base import PROBABILITY_FLOOR, LossOnProbabilities
+from .labelled import check_values
 
 __all__ = ["ProposalCrossEntropy"]
 
@@ -29,7 +32,8 @@ class ProposalCrossEntropy(LossOnProbabilities):
     (B, 1, *S), a weak label whose labelled voxels keep their class in the proposal, which it need not have.
 
     Raises:
-        ValueError: for a statistic that is not linear, or bounds that do not fit.
+        ValueError: for a statistic that is not linear, bounds that do not fit, or a value of known that is neither a
+            channel nor 255 (on a CPU: a GPU would have to wait for the answer).
 
     Source: Pathak et al., Constrained convolutional neural networks for weakly supervised segmentation, 2015.
     """
@@ -59,6 +63,8 @@ class ProposalCrossEntropy(LossOnProbabilities):
     def forward(
         self, input: Tensor, bounds: Tensor, *, image: Tensor | None = None, known: Tensor | None = None
     ) -> Tensor:
+        if known is not None and not known.is_floating_point():
+            check_values(plain(known), input.shape[1], UNKNOWN, f"{self.name}, known")
         with self.probabilities(input) as s:
             if self.statistic.needs_image and image is None:
                 raise ValueError(f"{type(self.statistic).__name__}: needs the image; pass image=(B, C, *S)")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..constraints import Multipliers, Patch
+from ..constraints.network_output import check_output
 from ..keys import ARGUMENT_KEYS, LABEL, bounds_key
 from .activation import Activation
 
@@ -69,6 +70,7 @@ class WeightedSum(nn.Module):
 
     Raises:
         KeyError: where the targets lack a key that a term needs.
+        TypeError, ValueError: for the outputs of deep supervision (`check_output`).
         TypeError: from `sums`, where a term can be had of whole images only.
 
     Warns:
@@ -98,6 +100,7 @@ class WeightedSum(nn.Module):
         return {name: penalty for name, penalty in found.items() if isinstance(penalty, Multipliers)}
 
     def forward(self, logits: Tensor, targets: Mapping[str, Any]) -> Tensor:
+        check_output(logits, *targets.values(), owner="WeightedSum")
         self._check(targets)
         with torch.autocast(logits.device.type, enabled=False):
             probabilities = self.activation(logits)
@@ -162,7 +165,8 @@ class WeightedSum(nn.Module):
 
     def _graded(self, name: str) -> torch.set_grad_enabled:
         """A term of weight 0 is evaluated without gradient."""
-        return torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] != 0)
+        # A branch: what torch.compile makes of a weight that has changed can be compared, but not passed on.
+        return torch.set_grad_enabled(torch.is_grad_enabled() if self.weights[name] != 0 else False)
 
     def _added(self, total: Tensor | None, name: str, value: Tensor) -> Tensor | None:
         self.last[name], weight = value.detach(), self.weights[name]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from monai_constraints.files import replacing
 from monai_constraints.keys import UNKNOWN
+from monai_constraints.pictures.boxes import draw_boxes
 from monai_constraints.pictures.curves import COLOURS
 
 __all__ = [
@@ -64,6 +65,8 @@ def plot_examples(samples: Sequence[Mapping[str, Any]], png_path: str | Path, *,
         axes_column[0].set_title(f"Dice {row['dice']:.2f}\n{row['case'].replace('_', ' ')}", fontsize=15)
         if has_weak and row["weak"] is not None:
             _draw_weak(axes_column[1], row["weak"])
+        if row["boxes"] is not None:
+            draw_boxes(axes_column[1 if has_weak else 0], row["boxes"])
         draw_contours(axes_column[-1], row["label"], TRUTH)
         draw_contours(axes_column[-1], row["prediction"], PREDICTION)
         axes_column[-1].set(xlim=axes_column[0].get_xlim(), ylim=axes_column[0].get_ylim())
@@ -89,12 +92,16 @@ def flat(sample: Mapping[str, Any]) -> dict[str, Any]:
     names = ("image", "weak", "label", "prediction")
     arrays = {k: None if sample.get(k) is None else np.asarray(sample[k]) for k in names}
     arrays = {k: v[0] if v is not None and v.ndim > 2 and v.shape[0] == 1 else v for k, v in arrays.items()}
-    label = arrays["label"]
+    label, boxes = arrays["label"], sample.get("boxes")
     if label is not None and label.ndim == 3:
         counts = ((label > 0) & (label != UNKNOWN)).sum((0, 1))
         most = np.flatnonzero(counts == counts.max())
-        arrays = {k: None if v is None else v[..., most[len(most) // 2]] for k, v in arrays.items()}
-    return {**arrays, "dice": float(sample["dice"]), "case": str(sample["case"])}
+        place = most[len(most) // 2]
+        arrays = {k: None if v is None else v[..., place] for k, v in arrays.items()}
+        if boxes is not None:
+            crossed = (boxes[..., 2, 0] <= place) & (place < boxes[..., 2, 1])
+            boxes = np.where(crossed[..., None, None], boxes[..., :2, :], 0)
+    return {**arrays, "boxes": boxes, "dice": float(sample["dice"]), "case": str(sample["case"])}
 
 
 def _colour(k: int) -> str:

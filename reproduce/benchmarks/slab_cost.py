@@ -32,6 +32,7 @@ from monai_constraints.constraints import (
 from monai_constraints.constraints.intervals import box_mask
 from monai_constraints.constraints.slabs import bands
 from monai_constraints.losses import ConstraintLoss, PartialCrossEntropy, Term, WeightedSum
+from monai_constraints.networks import placed
 from monai_constraints.transforms import BoxBoundsd
 
 BATCH, SIDE, WIDTH = 4, 256, 5
@@ -49,8 +50,8 @@ def made(classes: int, count: int, device: str) -> dict[str, Tensor]:
 def training_steps(rounds: int, device: str) -> None:
     for classes, count in ((1, 1), (3, 1), (3, 4)):
         features = (16, 32, 64, 64, 64, 16)
-        network = BasicUNet(2, 1, 1 + classes, features=features, norm="batch", upsample="nontrainable")
-        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        unet = BasicUNet(2, 1, 1 + classes, features=features, norm="batch", upsample="nontrainable")
+        network = placed(unet, device)
         batch = made(classes, count, device)
         chosen = list(range(1, 1 + classes))
         terms = {"ce": Term(PartialCrossEntropy())}

@@ -8,6 +8,9 @@ from .box_bounds import BoxBoundsd, BoxToWeakd, slab_fill
 from .boxes import BoxesFromLabeld
 from .boxes_from_file import BoxesFromFiled, BoxesOfSliced
 from .full_annotation import FullyAnnotatedd
+from .label_if_annotated import LabelIfAnnotatedd
+from .pseudo_labels import PseudoLabeld
+from .regressed import RegressedBoundsd
 from .scribbles import FullLabeld, ScribbleLabeld
 from .structure import OneStructured
 from .weak_labels import ErodedLabeld, PointLabeld
@@ -24,8 +27,11 @@ __all__ = [
     "FullLabeld",
     "FullyAnnotatedd",
     "Given",
+    "LabelIfAnnotatedd",
     "OneStructured",
     "PointLabeld",
+    "PseudoLabeld",
+    "RegressedBoundsd",
     "ScribbleLabeld",
     "Values",
     "common_bounds",

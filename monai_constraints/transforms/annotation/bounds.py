@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,14 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor
 
+from ...arrays import of_classes
 from ...constraints import BoundsRule, Common, Statistic, check_bounds
 from ...constraints.plain import plain
-from ...keys import CASE, IMAGE, LABEL, PATIENT, bounds_key
+from ...keys import CASE, IMAGE, LABEL, PATIENT, UNKNOWN, bounds_key
 
 __all__ = ["ConstraintBoundsd", "Given", "Values", "common_bounds"]
+
+logger = logging.getLogger(__name__)
 
 
 class Values:
@@ -52,10 +56,13 @@ class ConstraintBoundsd(Transform):
 
     A rule speaks of the statistic under a root (`Statistic.ruled`), of values as of labels and given bounds.
 
+    Bounds beyond the image are a warning with the case: a largest size above |Omega|, a centroid's bounds with their
+    middle outside, or bounds that no region of the image meets.
+
     Raises:
         KeyError: where the sample lacks the entry.
-        ValueError: for a label that is not (1, *S), values that are not (K, M), bounds that are not (K, M, 2), NaN, or
-            a > b.
+        ValueError: for a label that is not (1, *S) or holds what is no class, values that are not (K, M), bounds that
+            are not (K, M, 2), NaN, or a > b.
     """
 
     def __init__(
@@ -70,9 +77,10 @@ class ConstraintBoundsd(Transform):
         self.classes = _classes(statistic)
         self.statistic, self.rule, self.key = statistic, rule, bounds_key(name)
         self.source, self.image_key = source, image_key
+        self._warned: set[Any] = set()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        f, no_bound = self.statistic.ruled, torch.tensor([-float("inf"), float("inf")])
+        f = self.statistic.ruled
         if isinstance(self.rule, Given):
             bounds = _read(data, self.key, len(self.classes), _interval, "pairs [a, b]")
             check_bounds(bounds, classes=len(self.classes), name=f"{self.key} of case {data.get(CASE)!r}")
@@ -87,8 +95,25 @@ class ConstraintBoundsd(Transform):
             else:
                 values, present, voxels = _measure(data, f, self.source, self.image_key)
             bounds = self.rule(values, present, voxels=voxels, absent=f.absent, minimum=f.minimum)
-            bounds = bounds if known is None else torch.where(known[..., None], bounds, no_bound)
+            if known is not None:
+                bounds = torch.where(known[..., None], bounds, bounds.new_tensor([-float("inf"), float("inf")]))
+        self._check_reach(bounds, data)
         return {**data, self.key: self.statistic.link(bounds)}
+
+    def _check_reach(self, bounds: Tensor, data: Mapping[Hashable, Any]) -> None:
+        """Compare the bounds (K, M, 2) of `ruled` with what it can be in this image."""
+        f, entry = self.statistic.ruled, data.get(self.image_key, data.get(LABEL))
+        reach = None if entry is None else f.range_in(tuple(torch.as_tensor(entry).shape[1:]))
+        if reach is None:
+            return
+        (lower, upper), (least, most), case = bounds.unbind(-1), reach, data.get(CASE, "(not named)")
+        middle = (lower + upper) / 2  # a margin around a place near the edge is no mistake
+        outside = upper > most if f.minimum > -float("inf") else (middle < least) | (middle > most)
+        wrong = (outside & upper.isfinite() & lower.isfinite()) | (lower.isfinite() & (lower > most))
+        if bool((wrong | (upper.isfinite() & (upper < least))).any()) and case not in self._warned:
+            self._warned.add(case)
+            message = "ConstraintBoundsd: case %s: %s are %s, beyond the image, where %s is %s to %s"
+            logger.warning(message, case, self.key, bounds.tolist(), type(f).__name__, least.tolist(), most.tolist())
 
 
 def _classes(statistic: Statistic) -> list[int]:
@@ -109,17 +134,35 @@ def _measure(
     sample: Mapping[Hashable, Any], statistic: Statistic, key: str, image_key: str
 ) -> tuple[Tensor, Tensor, int]:
     """Values (K, M) and presence (K,) of the classes in a sample's label, and its number of voxels."""
-    label = torch.as_tensor(_entry(sample, key))
+    label = of_classes(_entry(sample, key))
     image = torch.as_tensor(_entry(sample, image_key))[None] if statistic.needs_image else None
     label = plain(label)
     if label.ndim not in (3, 4) or label.shape[0] != 1:
         raise ValueError(f"bounds: {key!r} must be (1, *S) integer classes, got {tuple(label.shape)}")
+    _check_label(label, key, sample)
     classes = _classes(statistic)
-    channels = torch.arange(max(classes) + 1).reshape(-1, *[1] * (label.ndim - 1))
+    # Two at least: a single channel would be the structure, whatever its number.
+    channels = torch.arange(max(*classes, 1) + 1, device=label.device).reshape(-1, *[1] * (label.ndim - 1))
     mask = (label == channels)[None].float()
     values, present = statistic(mask, image=image)[0], mask.flatten(2).any(-1)[0, classes]
     # A relation of classes is there where all of them are.
     return values, present if len(present) == len(values) else present.all().expand(len(values)), label[0].numel()
+
+
+def _check_label(label: Tensor, key: str, sample: Mapping[Hashable, Any]) -> None:
+    """Refuse what is no class: in a mask of 0 and 255 the structure would be absent. Beside classes 255 is unknown."""
+    wrong = (label < 0) | (label > UNKNOWN)
+    if label.is_floating_point():
+        wrong |= label != label.round()
+    if key == LABEL and not ((label > 0) & (label < UNKNOWN)).any():
+        wrong |= label == UNKNOWN
+    if wrong.any():
+        found = label[wrong].unique().tolist()[:5]
+        raise ValueError(
+            f"bounds: {key!r} of case {sample.get(CASE, '(not named)')!r} holds {found}, expected classes 0, 1, ... or "
+            f"{UNKNOWN} where nothing is annotated; map them before, with MapLabelValued, and resample labels with "
+            "mode='nearest'"
+        )
 
 
 def _read(

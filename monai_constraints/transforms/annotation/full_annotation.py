@@ -48,5 +48,6 @@ class FullyAnnotatedd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if data.get(CASE) not in self.cases:
             return dict(data)
-        free = torch.tensor([-torch.inf, torch.inf])
-        return {**self.annotate(data), **{k: free.expand_as(data[k]).clone() for k in self.keys if k in data}}
+        given = {key: data[key] for key in self.keys if key in data}
+        free = {key: bounds.new_tensor([-torch.inf, torch.inf]).expand_as(bounds) for key, bounds in given.items()}
+        return {**self.annotate(data), **{key: bounds.clone() for key, bounds in free.items()}}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from monai_constraints.arrays import of_classes
 from monai_constraints.keys import UNKNOWN
 
 __all__ = ["OneStructured"]
@@ -55,11 +57,15 @@ class OneStructured(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.key_iterator(sample):
-            source = torch.as_tensor(sample[key])
+            source = of_classes(sample[key])
             values = source.as_subclass(torch.Tensor)
-            index = values.long()
-            outside = (index < 0) | (index >= len(self.table)) | (index != values)
-            mapped = self.table.to(index.device)[index.clamp(0, len(self.table) - 1)]
+            if values.dtype == torch.uint8 and not values.is_cuda:
+                # As `LoadCased` reads labels: each value is a place in the table. NumPy needs no wider type for that.
+                mapped, outside = torch.from_numpy(np.take(self.table.numpy(), values.numpy())), torch.tensor(False)
+            else:
+                index = values.long()
+                outside = (index < 0) | (index >= len(self.table)) | (index != values)
+                mapped = self.table.to(index.device)[index.clamp(0, len(self.table) - 1)]
             wrong = outside | (mapped == self.wrong)
             if wrong.any():
                 found = values[wrong].unique().tolist()[:5]

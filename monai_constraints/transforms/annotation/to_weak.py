@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import MapTransform
-from monai.utils import convert_to_dst_type, convert_to_numpy, convert_to_tensor
+from monai.utils import convert_to_dst_type, convert_to_numpy
 
+from monai_constraints.arrays import of_classes
 from monai_constraints.keys import CASE
 
 __all__ = ["Sample", "ToWeakd", "listed"]
@@ -42,9 +43,7 @@ class ToWeakd(MapTransform, ABC):
         if self.key not in sample:
             keys = sorted(map(str, sample))
             raise KeyError(f"{self.name}: the sample has no '{self.key}'; its keys are {keys}.")
-        source = sample[self.key]
-        if not isinstance(source, torch.Tensor):
-            source = convert_to_tensor(source, track_meta=False)
+        source = of_classes(sample[self.key])
         weak = self.annotate(self._integers(source, sample), sample).astype(np.uint8)
         sample[self.output], *_ = convert_to_dst_type(weak[None], dst=source, dtype=torch.uint8)
         return sample

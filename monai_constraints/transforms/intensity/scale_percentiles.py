@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -11,7 +12,11 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 
+from ...keys import CASE
+
 __all__ = ["ScalePercentilesd"]
+
+logger = logging.getLogger(__name__)
 
 
 class ScalePercentilesd(MapTransform):
@@ -19,7 +24,8 @@ class ScalePercentilesd(MapTransform):
 
     The numbers of MONAI's ScaleIntensityRangePercentilesd with b_min=0, b_max=1 and clip=True, to the last bit. That
     one calls torch.quantile for each percentile, which sorts all voxels; NumPy finds both at once without sorting, in a
-    ninth of the time. An image of one value becomes 0 everywhere.
+    ninth of the time. Where both percentiles are one value, only what lies above it is not 0, and of an image of that
+    value alone nothing; a warning names the case.
 
     Args:
         keys: images (C, *S).
@@ -44,12 +50,22 @@ class ScalePercentilesd(MapTransform):
         sample = dict(data)
         for key in self.keys:
             values = convert_to_numpy(sample[key]).astype(np.float32, copy=False)
-            scaled = np.stack([self._scaled(one) for one in values]) if self.channel_wise else self._scaled(values)
+            where = f"case {sample.get(CASE, '(not named)')}, {key}"
+            if self.channel_wise:
+                several = len(values) > 1
+                parts = [self._scaled(x, f"{where}{f', channel {c}' * several}") for c, x in enumerate(values)]
+                scaled = np.stack(parts)
+            else:
+                scaled = self._scaled(values, where)
             sample[key], *_ = convert_to_dst_type(scaled, dst=sample[key], dtype=np.float32)
         return sample
 
-    def _scaled(self, values: np.ndarray) -> np.ndarray:
+    def _scaled(self, values: np.ndarray, where: str) -> np.ndarray:
         low, high = self._limits(values)
+        if not high > low:
+            share = "all" if values.min() == values.max() else "almost all"
+            message = "ScalePercentilesd: %s: %s voxels have one value, %g; look whether the image is empty"
+            logger.warning(message, where, share, low)
         scaled = (values - low) / (high - low if high > low else np.float32(1))
         return np.clip(scaled, 0, 1, out=scaled)
 

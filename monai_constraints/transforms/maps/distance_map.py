@@ -36,7 +36,8 @@ class SignedDistanceMapd(ToDistanced):
         normalise: divide each class's map by its largest absolute value, after clipping.
         legacy: the published map: -(EDT - 1) at any spacing, cut to integers, of two transforms in float64 by SciPy.
             In float32 a few voxels would fall on the other side of an integer.
-        allow_others: values of the label that are neither 0 nor listed are outside of every class, not an error.
+        allow_others: other classes of the label than 0 and the listed are outside of every class, not an error; 255 and
+            negative numbers are one all the same.
         threads: of the transform; by default PyTorch's number, which is one in a DataLoader's worker.
 
     Raises:

@@ -15,7 +15,11 @@ from monai.transforms import MapTransform
 from monai.transforms.utils import distance_transform_edt
 from monai.utils import convert_to_dst_type, convert_to_numpy, optional_import
 
-__all__ = ["Crossing", "SpacingName", "ToDistanced", "crossing_distance"]
+from monai_constraints.arrays import of_classes
+
+from ...keys import UNKNOWN
+
+__all__ = ["Crossing", "SpacingName", "ToDistanced", "crossing_distance", "is_class"]
 
 SpacingName = Union[Sequence[float], Literal["voxel"], None]
 HAS_CUCIM = optional_import("cucim.core.operations.morphology")[1] and optional_import("cupy")[1]
@@ -72,6 +76,11 @@ def _square_pixels(mask: np.ndarray, size: float, threads: int) -> np.ndarray:
     return distance if size == 1 else distance * np.float32(size)
 
 
+def is_class(value: float) -> bool:
+    """Whether a voxel's value can be a class: 0, 1, ..., but not 255, which is "not annotated" or a mask's white."""
+    return float(value).is_integer() and 0 <= value < UNKNOWN
+
+
 class Crossing(NamedTuple):
     """A mask, its crossing distance (None without a boundary), and the smallest size of its voxels."""
 
@@ -114,7 +123,7 @@ class ToDistanced(MapTransform):
         sample = dict(data)
         if self.key not in sample:
             raise KeyError(f"{self.name}: the sample has no '{self.key}'; its keys are {sorted(map(str, sample))}")
-        source = torch.as_tensor(sample[self.key])
+        source = of_classes(sample[self.key])
         # NumPy rather than PyTorch: several threads wait for each other longer than such small arrays take.
         written = self.written(convert_to_numpy(source), sample, source.device)
         sample[self.output], *_ = convert_to_dst_type(written, dst=source, dtype=torch.float32)
@@ -160,8 +169,8 @@ class ToDistanced(MapTransform):
             masks = [label[0] == k for k in self.classes]
             allowed = sorted({0, *self.classes})
             outside = self._other_values(label[0], allowed)
-            if self.allow_others and all(float(value).is_integer() for value in outside):
-                outside = []
+            if self.allow_others:
+                outside = [value for value in outside if not is_class(value)]
             remedy = "threshold soft masks, map other values with MapLabelValued, list the class, or allow_others=True"
         elif max(self.classes) < channels:
             masks, allowed = [label[k] == 1 for k in self.classes], [0, 1]

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from monai_constraints.keys import UNKNOWN
-from monai_constraints.transforms.maps.distances import SpacingName, ToDistanced
+from monai_constraints.transforms.maps.distances import SpacingName, ToDistanced, is_class
 
 __all__ = ["GeodesicDistanceMapd"]
 
@@ -123,7 +123,9 @@ class GeodesicDistanceMapd(ToDistanced):
             raise ValueError(f"{where} has shape {label.shape}; slice_axis={self.slice_axis} is for volumes")
         allowed = [*sorted({0, *self.classes}), self.unknown]
         outside = self._other_values(label[0], allowed)
-        if outside and not (self.allow_others and all(float(value).is_integer() for value in outside)):
+        if self.allow_others:
+            outside = [value for value in outside if not is_class(value)]
+        if outside:
             values = ", ".join(f"{value:g}" for value in outside[:5]) + (" and more" if len(outside) > 5 else "")
             raise ValueError(
                 f"{where} holds {values}; expected {allowed[:-1]}, or unknown={self.unknown}: make scribbles with "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from .dense_crf import DenseCRF, DenseCRFd
 from .largest_component import LargestComponentd
 from .save_mask import SaveMaskd
 
 __all__ = [
+    "DenseCRF",
+    "DenseCRFd",
     "LargestComponentd",
     "SaveMaskd",
 ]

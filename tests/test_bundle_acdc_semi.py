@@ -1,0 +1,99 @@
+"""What is particular to bundles/acdc_semi: who may be known, what a batch has, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from bundle_data import SHAPE, save
+from monai.bundle import ConfigParser
+
+from bundles import Runs, configs, messages, settings, train
+from monai_constraints.data import OracleSizes, few_annotated
+
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
+FROM_LIST: dict[str, Any] = {"sizes": None, "annotated_count": None, "patients": None}
+
+
+def with_sizes(runs: Runs, folder: Path, *, garbage: bool = False) -> Path:
+    """The datalist that a regressor's inference writes; labels that nobody may use can be garbage."""
+    datalist = copy.deepcopy(runs.cases("acdc_semi"))
+    labels = {case["case"]: case["label"] for case in datalist["training"]}
+    cases = few_annotated(datalist, sizes=OracleSizes(classes=3), count=2)
+    training = [{**case, "label": labels[case["case"]]} for case in cases]
+    if garbage:
+        random = np.random.default_rng(1)
+        for case in [*datalist["validation"], *(case for case in training if not case.get("annotated"))]:
+            depth: Any = nib.load(case["label"])
+            label = random.integers(0, 4, (*SHAPE, depth.shape[2])).astype(np.uint8)
+            case["label"] = str(save(folder / f"{case['case']}_garbage.nii.gz", label))
+    about = {"statistic": "Size", "classes": [3], "unit": "mm2", "margin": {}, "regressor": "abc"}
+    content = {"training": training, "validation": datalist["validation"], "regressed": {"size": about}}
+    about["trained_on"] = ["patient001", "patient002"]  # type: ignore[assignment]
+    path = folder / ("garbage.json" if garbage else "list.json")
+    path.write_text(json.dumps(content))
+    return path
+
+
+def parser(runs: Runs, *rows: str, **options: Any) -> ConfigParser:
+    found = ConfigParser(ConfigParser.load_config_files(configs("acdc_semi", "train", *(f"rows/{r}" for r in rows))))
+    for key, value in settings("acdc_semi", *rows, dataset_dir=str(runs.data("acdc_semi")), **options).items():
+        found[key] = value
+    return found
+
+
+def test_only_annotated_patients_labels_make_the_weights(runs: Runs, tmp_path: Path) -> None:
+    """Labels of reported patients, and of those who count as not annotated, may be anything."""
+    for garbage in (False, True):
+        listed = with_sizes(runs, tmp_path, garbage=garbage)
+        given = {"datalist_file": str(listed), "learning_rate": 0.05, **FROM_LIST}
+        train("acdc_semi", runs.data("acdc_semi"), tmp_path / listed.stem, **given)
+    files = [(tmp_path / name / "model.pt").read_bytes() for name in ("list", "garbage")]
+    dice = [(tmp_path / name / "patients.csv").read_text() for name in ("list", "garbage")]
+    assert files[0] == files[1] and dice[0] != dice[1]
+    start = parser(runs).get_parsed_content("network_def").state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in torch.load(tmp_path / "list/model.pt").items())
+
+
+def test_half_of_a_batch_is_annotated_and_has_no_bounds(runs: Runs, tmp_path: Path) -> None:
+    found = parser(runs, datalist_file=str(with_sizes(runs, tmp_path)), epoch_steps=5, **FROM_LIST)
+    batches = list(found.get_parsed_content("train#dataloader"))
+    assert len(batches) == 5
+    for batch in batches:
+        whole = (batch["weak"] < 255).flatten(1).all(1)
+        assert whole.tolist() == [name < "patient003" for name in batch["patient"]] and whole.sum() == 2
+        assert (batch["weak"][~whole] == 255).all()
+        assert batch["size_bounds"][whole].isinf().all() and batch["size_bounds"][~whole].isfinite().all()
+    # A disc of radius 5 within a ring, 81 pixels of 1.5 x 1.25 mm, on a grid of 44 / 32 pixels of the file a pixel.
+    largest = max(batch["size_bounds"][~batch["size_bounds"].isinf()].max().item() for batch in batches)
+    assert largest == pytest.approx((1.1 * 81 / (44 / 32) ** 2) ** 0.5, rel=1e-4)
+
+
+def test_pasted_boxes_are_in_the_batches(runs: Runs) -> None:
+    found = parser(runs, "copy_paste", **{"pasting#probability": 1.0, "epoch_steps": 1})
+    (batch,) = found.get_parsed_content("train#dataloader")
+    _, targets = found.get_parsed_content("train#prepare_batch")(batch)
+    known = (targets["weak"] < 255).flatten(1).float().mean(1)
+    assert ((known > 0) & (known < 1)).all() and targets["size_bounds"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sizes": None}, "no datalist_file"),
+        ({"annotated_count": 0}, "count is 0"),
+        ({"annotated_count": 5}, "count is 5, the list has 4"),
+        ({"annotated_count": None}, "no case of the training list is marked"),
+        ({"patients": "last"}, "patients is 'last'"),
+    ],
+)
+def test_refused_before_anything_is_read(options: dict[str, Any], words: str, runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", **options)
+    assert words in messages(error.value) and not (tmp_path / "out").exists()

@@ -1,0 +1,67 @@
+"""The command that chains regressor, predictions and segmentation: what it runs, skips, resumes and refuses."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from bundle_data import FEATURES
+from test_bundle_acdc_semi import with_sizes
+
+from bundles import GRID, Runs
+from monai_constraints.chain import stages_of
+from monai_constraints.command import main
+
+
+def test_stages_and_whose_options_are_whose(tmp_path: Path) -> None:
+    options = {"annotated_count": 5, "patients": "random", "dataset_dir": "d", "seed": 3, "learning_rate": 0.1}
+    given = {"options": options, "regressor": {"max_epochs": 7}, "rows": "consistency,copy_paste", "alone": True}
+    regressor, segmentation, alone = stages_of(tmp_path, **given)  # type: ignore[arg-type]
+    one = " ".join(regressor.arguments)
+    assert one == (
+        f"monai_constraints train acdc_size --output_dir {tmp_path}/size --annotated_count 5 --patients random "
+        "--dataset_dir d --seed 3 --max_epochs 7"
+    )
+    assert regressor.made == tmp_path / "size" / "datalist.json"
+    two = "--rows consistency,copy_paste --dataset_dir d --seed 3 --learning_rate 0.1 "
+    two += f"--datalist_file {tmp_path}/size/datalist.json"
+    assert segmentation.made == tmp_path / "segmentation_consistency_copy_paste" / "model.pt"
+    assert " ".join(segmentation.arguments).endswith(two)
+    assert "full_few" in alone.arguments and alone.made == tmp_path / "alone" / "model.pt"
+
+
+def test_predictions_that_are_there_are_taken_and_finished_stages_skipped(
+    runs: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "chain"
+    (folder / "size").mkdir(parents=True)
+    (folder / "size" / "datalist.json").write_text(with_sizes(runs, tmp_path).read_text())
+    tiny = {**GRID, "trunk#features": FEATURES, "epoch_steps": 1, "max_epochs": 1, "val_interval": 1}
+    words = [text for key, value in tiny.items() for text in (f"--{key}", str(value))]
+    words = ["--dataset_dir", str(runs.data("acdc_semi")), "--progress", "False", *words]
+    command = ["semi", str(folder), "--alone", *words]
+    assert main(command) == 0
+    said = capfd.readouterr().out
+    assert "regressor: finished" in said and "segmentation: python -m" in said
+    weights = {name: (folder / name / "model.pt").read_bytes() for name in ("segmentation", "alone")}
+    assert weights["segmentation"] != weights["alone"] and (folder / "gain.png").stat().st_size > 1000
+    assert main(command) == 0
+    said = capfd.readouterr().out
+    assert said.count(": finished") == 3 and "python -m" not in said
+    assert all((folder / name / "model.pt").read_bytes() == found for name, found in weights.items())
+    with pytest.raises(SystemExit):
+        main([*command[:-1], "2"])
+    assert "was begun with other options (val_interval is 2, was 1)" in capfd.readouterr().err
+    assert json.loads((folder / "semi.json").read_text())["val_interval"] == "1"
+
+
+def test_a_stage_that_fails_ends_the_chain(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = f"semi {tmp_path}/out --dataset_dir {tmp_path}/nowhere --annotated_count 5 --progress False"
+    assert main(shlex.split(command)) != 0
+    error = capfd.readouterr().err
+    assert "regressor ended with" in error and "segmentation" not in error
+    with pytest.raises(SystemExit):
+        main(shlex.split(f"semi {tmp_path}/out --rows tagz"))
+    assert "tagz is neither a file nor a row of acdc_semi" in capfd.readouterr().err
