@@ -36,6 +36,8 @@ BRAIN_SPACING = (1.5, 1.25, 3.0)
 # Slices by case; 75 and 76 validate.
 PERFUSIONS = {1: 3, 2: 4, 10: 2, 75: 2, 76: 3}
 PERFUSION_SPACING = (1.25, 1.5, 8.0)
+# Slices by subject; the first and the tenth validate.
+STROKES = dict.fromkeys(range(1, 11), 3)
 # Whole volumes; the first and the sixth validate. One axis is cropped to the 32 voxels of the network, two are padded.
 HIPPOCAMPI = (1, 3, 4, 6, 7, 8, 10, 11)
 HIPPOCAMPUS_SHAPE = (36, 28, 30)
@@ -137,6 +139,27 @@ def make_stroke_flair(root: Path) -> Path:
         image = (80 * label + rng.normal(30, 2, label.shape)).astype(np.uint8)
         for end, data in (("flair", image), ("lesion", label)):
             save(root / f"sub-{number}_{end}.nii.gz", data, np.diag([1.5, 1.25, 1.0, 1.0]))
+    return root
+
+
+def make_atlas(root: Path) -> Path:
+    """Release 2.0: dark lesions in a bright brain, two in some slices, none in the first and the last."""
+    rng = np.random.default_rng(0)
+    x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    for number, depth in STROKES.items():
+        label = np.zeros((*SHAPE, depth), np.uint8)
+        for z in range(1, depth - 1):
+            row, column = rng.integers(12, 20, size=2)
+            label[(x - row) ** 2 + (y - column) ** 2 <= 25, z] = 1
+            if number % 2:
+                label[(x - row - 14) ** 2 + (y - column) ** 2 <= 9, z] = 1
+        image = (100 - 60 * label + rng.normal(0, 3, label.shape)).astype(np.float32)
+        subject = f"sub-r001s{number:03d}"
+        stem = root / "Training/R001" / subject / "ses-1/anat" / f"{subject}_ses-1_space-MNI152NLin2009aSym"
+        for end, data in (("T1w", image), ("label-L_desc-T1lesion_mask", label)):
+            save(Path(f"{stem}_{end}.nii.gz"), data, np.diag([1.0, 1.25, 1.5, 1.0]))
+    test = root / "Testing/R002/sub-r002s001/ses-1/anat/sub-r002s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz"
+    save(test, image, np.eye(4))
     return root
 
 

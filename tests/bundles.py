@@ -16,6 +16,7 @@ from bundle_data import (
     FEATURES,
     make_acdc,
     make_acdc_semi,
+    make_atlas,
     make_hippocampus,
     make_isles,
     make_promise12,
@@ -25,6 +26,7 @@ from bundle_data import (
 )
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
+from monai_constraints.data.datasets.atlas import atlas_datalist
 from monai_constraints.data.datasets.circles import circles_datalist
 from monai_constraints.data.datasets.hippocampus import hippocampus_datalist
 from monai_constraints.data.datasets.isles import isles_datalist
@@ -93,6 +95,7 @@ TABLE = {
         earlier={"proposals": "proposals_from"},
         lines=140,
     ),
+    "atlas_boxes": Bundle(make_atlas, atlas_datalist, SMALL_UNET, LARGER_UNET),
     "hippocampus_boxes": Bundle(
         make_hippocampus, hippocampus_datalist,
         {"padded_size": [32] * 3, "spatial_size": [32] * 3, "trunk#features": FEATURES}, {"trunk#features": [8] * 6},
@@ -108,6 +111,9 @@ TABLE["promise12_points"] = Bundle(
     {**GRID, "trunk#features": FEATURES},
     {"trunk#features": [8] * 6},
     {"thesis_individual": {"network_def#channels": [4, 4, 8, 8, 8]}},
+)
+TABLE["promise12_boxes"] = Bundle(
+    make_promise12, promise12_datalist, {**GRID, "trunk#features": FEATURES}, {"trunk#features": [8] * 6},
 )
 TABLE["vertebral_bodies"] = Bundle(
     make_vertebral_bodies,

@@ -151,7 +151,7 @@ def test_prepare_targets_augments_what_the_loss_gets() -> None:
     prepare = PrepareTargets(["weak", "size_bounds"], augmentation=BatchSimilarity(labels={"weak": 255}, dihedral=True))
     torch.manual_seed(1)
     image, targets = prepare(batch)
-    assert set(targets) == {"weak", "size_bounds"} and not torch.equal(image, batch["image"])
+    assert set(targets) == {"image", "weak", "size_bounds"} and not torch.equal(image, batch["image"])
     assert torch.equal(image.round() > 0, targets["weak"] != 255)
     torch.manual_seed(1)
     assert torch.equal(prepare(batch)[0], image)

@@ -48,8 +48,10 @@ def test_the_same_in_all_bundles(name: str) -> None:
 
 
 def test_all_together() -> None:
-    assert sum(len(read(bundle, "train").splitlines()) for bundle in NAMES) <= 2000
-    assert len(ROWS) <= 85
+    """The bundles of chapters 2 to 4, to which no more is added; each new one has its own limit above."""
+    first = ("acdc", "acdc_lv", "isles", "promise12_points", "stroke_flair", "two_circles", "vertebral_bodies", "wmh")
+    assert sum(len(read(bundle, "train").splitlines()) for bundle in first) <= 1500
+    assert len(rows_of(list(first))) <= 60
 
 
 @pytest.mark.parametrize(("bundle", "row"), rows_of(ALL))

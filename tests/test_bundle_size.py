@@ -189,6 +189,7 @@ SMALL_RESNEXT = {
     ("row", "options"),
     [
         ("three_classes", {}), ("raw_size", {}), ("whole_patients", {}), ("centroid", {}), ("spread", {}),
+        ("soft_region", {"regressor#features": None, "trunk#features": [4, 4, 8, 8, 8, 4], "spatial_size": [32, 32]}),
         ("gamma", {"margin#level": None}), ("thesis", {**SMALL_RESNEXT, "margin#level": None}),
     ],
 )  # fmt: skip

@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from bundle_data import FEATURES
+import torch
+from bundle_data import BUNDLES, FEATURES
 from test_bundle_acdc_semi import with_sizes
 
 from bundles import GRID, Runs
@@ -55,6 +56,38 @@ def test_predictions_that_are_there_are_taken_and_finished_stages_skipped(
         main([*command[:-1], "2"])
     assert "was begun with other options (val_interval is 2, was 1)" in capfd.readouterr().err
     assert json.loads((folder / "semi.json").read_text())["val_interval"] == "1"
+
+
+@pytest.mark.skipif(not (BUNDLES / "acdc_size").is_dir(), reason="the bundle acdc_size is not there")
+def test_no_reported_patient_enters_any_stage(runs: Runs, tmp_path: Path) -> None:
+    """Labels of reported patients, and of those who are not annotated, may be anything: the weights are the same."""
+    tiny = {**GRID, "trunk#features": FEATURES, "epoch_steps": 1, "max_epochs": 1, "val_interval": 1}
+    words = [text for key, value in tiny.items() for text in (f"--{key}", str(value))]
+    small = "--max_epochs 1 --epoch_steps 1 --val_interval 1 --margin#level 0.6 --regressor#features '[4, 4, 8, 8, 8]'"
+    found = []
+    for garbage in (False, True):
+        listed = json.loads(with_sizes(runs, tmp_path, garbage=garbage).read_text())
+        del listed["regressed"]
+        for case in listed["training"]:
+            case.pop("size_regressed", None), case.pop("size_predicted", None)
+        path, folder = tmp_path / f"own_{garbage}.json", tmp_path / f"chain_{garbage}"
+        path.write_text(json.dumps(listed))
+        given = ["--regressor", small, "--datalist_file", str(path), "--progress", "False", *words]
+        assert main(["semi", str(folder), *given]) == 0
+        found.append(folder)
+    assert_same_weights_and_sizes(*found)
+    dice = [(folder / "segmentation" / "patients.csv").read_text() for folder in found]
+    assert dice[0] != dice[1]  # the labels differ, and are read for the report
+
+
+def assert_same_weights_and_sizes(one: Path, other: Path) -> None:
+    """Tensors to the bit; the bytes of the files have the name of a temporary one, with the number of the process."""
+    for name in ("size", "segmentation"):
+        a, b = (torch.load(folder / name / "model.pt", weights_only=True) for folder in (one, other))
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    lists = [json.loads((folder / "size" / "datalist.json").read_text())["training"] for folder in (one, other)]
+    sizes = [[case.get("size_regressed") for case in cases] for cases in lists]
+    assert sizes[0] == sizes[1] and [entry is None for entry in sizes[0]] == [True, True, False, False]
 
 
 def test_a_stage_that_fails_ends_the_chain(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

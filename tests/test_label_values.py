@@ -34,7 +34,7 @@ from monai_constraints.transforms import (
     common_bounds,
 )
 
-Call = Callable[[dict[str, Any]], Any]
+Call = Callable[[Any], Any]
 
 
 def mask(inside: float, outside: float = 0) -> Tensor:
@@ -108,7 +108,7 @@ def test_losses(name: str, value: int) -> None:
 
 
 def test_bounds_beyond_the_image(caplog: pytest.LogCaptureFixture) -> None:
-    sample = {"label": mask(1), "image": torch.rand(1, 8, 8), "case": "a"}
+    sample: dict[Any, Any] = {"label": mask(1), "image": torch.rand(1, 8, 8), "case": "a"}
     quiet = [
         BOUNDS, ConstraintBoundsd(Size(classes=[1]), Common(1, 64), "size"),
         ConstraintBoundsd(Centroid(classes=[1]), Individual(absolute=20), "place"),
@@ -139,7 +139,7 @@ def test_bounds_beyond_the_image(caplog: pytest.LogCaptureFixture) -> None:
 def test_empty_images_and_crops_are_warnings(caplog: pytest.LogCaptureFixture) -> None:
     image, label = torch.rand(2, 8, 8, 3), torch.zeros(1, 8, 8, 3)
     label[0, 1:5, 1:5] = 1
-    sample = {"image": image, "label": label, "case": "b"}
+    sample: dict[Any, Any] = {"image": image, "label": label, "case": "b"}
     with caplog.at_level(logging.WARNING):
         ScalePercentilesd("image", channel_wise=True)(sample)
         ToGridd(["image", "label"], padded_size=[6, 6], spatial_size=[4, 4])(sample)

@@ -99,7 +99,7 @@ def test_what_is_no_path_is_named(value: Any) -> None:
 
 
 def test_null_is_what_a_case_does_not_have(image: str, tmp_path: Path) -> None:
-    item = {"image": image, "label": None, "patient": None, "age": None, "case": None, "spacing": None}
+    item: dict[Any, Any] = {"image": image, "label": None, "patient": None, "age": None, "case": None, "spacing": None}
     sample = LoadCased(["image", "label"], allow_missing_keys=True)(item)
     assert sample.keys() == {"image", "case", "spacing"} and sample["case"] == "a"
     with pytest.raises(CaseError, match="case a, label: missing"):

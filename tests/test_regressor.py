@@ -11,7 +11,7 @@ from torch import nn
 from monai_constraints.constraints import Centroid, ConformalMargin, Patch, Root, Size, Spread, Statistic
 from monai_constraints.data import PhysicalUnits, Residuals
 from monai_constraints.losses import ValueLoss
-from monai_constraints.networks import PooledEncoder, Standardised
+from monai_constraints.networks import PooledEncoder, SoftRegion, Standardised
 from monai_constraints.pictures import plot_predicted
 from monai_constraints.regression.value_trainer import predict_values, values_of
 from monai_constraints.transforms import BatchSimilarity
@@ -78,6 +78,17 @@ def test_standardised_outputs_are_in_units_of_the_targets() -> None:
         network.fit(targets[2:])
     with pytest.raises(ValueError, match="expected 3 numbers a sample"):
         Standardised(nn.Flatten(), classes=3)(torch.ones(5, 1, 2, 2))
+
+
+@pytest.mark.parametrize("f", [Size(classes=[3, 1]), Root(Size(classes=[3, 1])), Centroid(classes=[3, 1])])
+def test_the_statistic_of_a_region_is_the_head(f: Statistic) -> None:
+    """The network's first channel is the first class, whatever its value in the files."""
+    logits = torch.randn(4, 2, 12, 10)
+    found = SoftRegion(nn.Identity(), f, offset=1.0)(logits)
+    region = torch.zeros(4, 4, 12, 10)
+    region[:, [3, 1]] = (logits - 1).sigmoid()
+    torch.testing.assert_close(found, f(region))
+    assert f.classes == (3, 1)
 
 
 def test_predictions_are_means_over_the_views() -> None:

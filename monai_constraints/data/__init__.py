@@ -1,7 +1,7 @@
 """Data sets, their preparation and checks, and samplers.
 
-`acdc`, `isles`, `promise12`, `stroke_flair`, `vertebral_bodies` and `wmh` are imported by their own names only: they
-are also commands (`python -m monai_constraints.data.datasets.acdc`).
+The modules of `datasets` are imported by their own names only: they are also commands
+(`python -m monai_constraints.data.datasets.acdc`).
 """
 
 from __future__ import annotations

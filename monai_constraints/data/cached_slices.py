@@ -186,7 +186,9 @@ class CachedSlices(Dataset[dict[str, Any]]):
             return volume
         case, grid = str(volume[CASE]), tuple(volume[self.keys[0]].shape[1:])
         classes = {key: classes_in(volume, key) for key in (LABEL, SCRIBBLE) if key in self.keys}
-        shared = {k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid}
+        shared: dict[Hashable, Any] = {
+            k: _plain(value) for k, value in volume.items() if tuple(getattr(value, "shape", ()))[1:] != grid
+        }
         shared[PATIENT] = str(volume.get(PATIENT) or case)
         numbers = [None] if self.axis is None else range(grid[self.axis])
         slices = [self._item(volume, shared, number) for number in numbers]

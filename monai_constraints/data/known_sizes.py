@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def slice_areas(case: Mapping[str, Any], classes: Sequence[int], *, axis: int = 
         classes: values of the label's file.
         axis: of the slices.
     """
-    sample = LoadCased([IMAGE, LABEL])(dict(case))
+    sample = LoadCased([IMAGE, LABEL])({key: value for key, value in case.items()})
     label = np.moveaxis(np.asarray(sample[LABEL][0]), axis, 0)
     pixel = np.prod([mm for place, mm in enumerate(sample[SPACING]) if place != axis % 3])
     return np.stack([(label == k).sum((1, 2)) * pixel for k in classes], axis=1)

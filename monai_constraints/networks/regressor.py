@@ -1,14 +1,17 @@
-"""Networks that predict values of statistics: an encoder with a pooled head, and numbers brought to their units."""
+"""Networks that predict values of statistics: with a pooled head, or with the statistic of a region as the head."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-__all__ = ["PooledEncoder", "Standardised"]
+from monai_constraints.constraints import Statistic
+
+__all__ = ["PooledEncoder", "SoftRegion", "Standardised"]
 
 
 class PooledEncoder(nn.Module):
@@ -52,6 +55,31 @@ class PooledEncoder(nn.Module):
         pooled: Tensor = self.encoder(image).flatten(2).mean(2)
         found: Tensor = self.head(self.dropout(pooled))
         return found
+
+
+class SoftRegion(nn.Module):
+    """f(sigmoid(network(x) - offset)): the statistic is the head, of a region that nobody outlined.
+
+    A pooled head has to learn what a size is; here it is a sum over pixels from the start, and only which pixels count
+    is learned. A region has a size, a place and a spread at once, so any `Statistic` can be the target.
+
+    Args:
+        network: (B, C, *S) to one channel a class (B, K, *S), such as a U-Net, on the image's grid.
+        statistic: f; all channels count, in the order of its classes.
+        offset: the larger, the smaller the regions before anything is learned.
+
+    Shapes: image (B, C, *S); result (B, K, M) in voxels of that grid.
+    """
+
+    def __init__(self, network: nn.Module, statistic: Statistic, *, offset: float = 2.0) -> None:
+        super().__init__()
+        self.network, self.offset = network, offset
+        self.statistic = copy.copy(statistic)
+        self.statistic.classes = None
+
+    def forward(self, image: Tensor) -> Tensor:
+        region = torch.sigmoid(self.network(image).float() - self.offset)
+        return self.statistic(region, image=image if self.statistic.needs_image else None)
 
 
 class Standardised(nn.Module):

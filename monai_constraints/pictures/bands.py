@@ -30,12 +30,13 @@ def draw_bands(axes: Axes, boxes: np.ndarray, width: int, axis: int) -> None:
         for sides in of_class:
             if (sides[:, 1] <= sides[:, 0]).any():
                 continue
-            for n, first in enumerate(range(*sides[axis], width)):
+            begin, end = (int(side) for side in sides[axis])
+            for n, first in enumerate(range(begin, end, width)):
                 part = sides.copy()
-                part[axis] = first, min(first + width, sides[axis, 1])
+                part[axis] = first, min(first + width, end)
                 (y0, y1), (x0, x1) = part
-                tint = {"alpha": 0.45 if n % 2 else 0.15, "facecolor": colour, "linewidth": 0}
-                axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, **tint))
+                corner, alpha = (x0 - 0.5, y0 - 0.5), 0.45 if n % 2 else 0.15
+                axes.add_patch(Rectangle(corner, x1 - x0, y1 - y0, alpha=alpha, facecolor=colour, linewidth=0))
 
 
 def plot_bands(samples: Sequence[Mapping[str, Any]], png_path: str | Path, *, width: int = 5, title: str = "") -> None:
