@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import monai.bundle
+import numpy as np
 import yaml
 from bundle_data import (
     BUNDLES,
@@ -23,6 +24,7 @@ from bundle_data import (
     make_stroke_flair,
     make_vertebral_bodies,
     make_wmh,
+    read_csv,
 )
 
 from monai_constraints.data.datasets.acdc import acdc_datalist
@@ -214,3 +216,15 @@ class Runs:
             shutil.rmtree(out, ignore_errors=True)
             train(bundle, self.data(bundle), out, learning_rate=0.05)
         return out
+
+
+def check_written(folder: Path) -> None:
+    """All files of a training of one epoch are there, with a finite loss."""
+    assert {path.name for path in folder.iterdir()} == WRITTEN
+    (row,) = read_csv(folder / "metrics.csv")
+    assert np.isfinite(float(row["loss"])) and 0 <= float(row["val_dice"]) <= 1
+
+
+def evaluated(folder: Path) -> set[str]:
+    """The cases that an evaluation measured."""
+    return {row["case"] for row in read_csv(folder / "patients.csv")}

@@ -288,18 +288,15 @@ def table(results: list[Kill]) -> str:
 
 def main(arguments: list[str]) -> int:
     count, seed = (int(text) for text in [*arguments, *("100", "0")[len(arguments) :]])
-    begun = time.monotonic()
-    results = []
-    for one in run(count, seed, two=count >= 10):
-        results.append(one)
-        if one.fault:
-            sys.stdout.write(json.dumps(vars(one)) + "\n")
-        elif len(results) % 10 == 0:
-            sys.stdout.write(f"{len(results)} of {count}\n")
-        sys.stdout.flush()
+    begun, results = time.monotonic(), list[Kill]()
+    with contextlib.suppress(KeyboardInterrupt):  # the table of those that there are
+        for one in run(count, seed, two=count >= 10):
+            results.append(one)
+            sys.stdout.write(f"{len(results)} of {count}: {json.dumps(vars(one))}\n")
+            sys.stdout.flush()
     sys.stdout.write(table(results))
     sys.stdout.write(f"{time.monotonic() - begun:.0f} seconds\n")
-    return int(any(one.fault for one in results))
+    return int(len(results) < count or any(one.fault for one in results))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def shrunk(bundle: str, folder: Path, **options: Any) -> Path:
     shutil.copytree(BUNDLES / bundle, folder)
     path = folder / "configs" / "train.yaml"
     parser = ConfigParser(ConfigParser.load_config_files([str(path)]))
-    for key, value in {**SIZES, **options}.items():
+    own = {key: value for key, value in TABLE[bundle].tiny.items() if key not in SIZES or len(value) == 3}
+    for key, value in {**SIZES, **own, **options}.items():
         above = key.rpartition("#")[0]
         if not above or (above in parser and isinstance(parser[above], dict)):
             parser.set(value, key)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from bundle_data import read_volume
 from conftest import data_root
 from monai.bundle import ConfigParser
 
-from bundles import NAMES, TABLE, Runs, configs, settings
+from bundles import NAMES, TABLE, Runs, configs, settings, train
 from monai_constraints.constraints import active, residuals
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file", "ignore:.*boxes of a class, max_boxes")
@@ -74,3 +78,24 @@ def test_the_truth_satisfies_the_bounds_behind_the_augmentation(bundle: str, run
 def test_the_truth_satisfies_the_bounds(bundle: str) -> None:
     held = truth_satisfies(bundle, dataset_dir=str(data_root(FOLDERS[bundle])), progress=False, device="cpu")
     assert min(map(min, held.values())) >= 0.95, held
+
+
+@pytest.mark.parametrize("bundle", ["acdc_boxes", "stroke_boxes"])
+def test_boxes_of_a_file_train_without_labels(bundle: str, runs: Runs, tmp_path: Path) -> None:
+    """A CSV of boxes in voxels of the files, and a case that has none; the training cases have no label."""
+    cases = runs.cases(bundle)
+    lines = ["case,class,x0,y0,z0,x1,y1,z1"]
+    for number, case in enumerate(cases["training"]):
+        label, found = read_volume(Path(case.pop("label")))[0], []
+        case.pop("scribble", None)
+        for k in {int(one) for one in np.unique(label)} - {0} if number else ():
+            for z in range(label.shape[2]):
+                x, y = np.nonzero(label[..., z] == k)
+                if len(x):
+                    found.append(f"{case['case']},{k},{x.min()},{y.min()},{z},{x.max() + 1},{y.max() + 1},{z + 1}")
+        lines += found or [f"{case['case']},,,,,,,"]
+    (tmp_path / "boxes.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    given = {"boxes_file": str(tmp_path / "boxes.csv"), "datalist_file": str(tmp_path / "cases.json")}
+    train(bundle, runs.data(bundle), tmp_path / "out", "own_boxes", **given)
+    assert (tmp_path / "out" / "model.pt").is_file() and len(lines) > len(cases["training"])

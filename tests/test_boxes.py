@@ -134,6 +134,9 @@ def test_scales_round_boxes_outward_by_less_than_a_pixel(scale: float, y: int, h
     boxes = torch.tensor([[[[[y, y + h], [x, x + w]]]]])
     found = moved_boxes(boxes, scale * torch.eye(2)[None], (20, 20))[0, 0, 0].double()
     exact = ((boxes[0, 0, 0] - 10).double() * scale + 10).clamp(0, 20)
+    if float((exact[:, 1] - exact[:, 0]).min()) < 2e-3:  # it left the image
+        assert not found.any() or bool((found[:, 1] > found[:, 0]).all())
+        return
     outward = (found - exact) * torch.tensor([-1, 1])
     assert -2e-3 <= float(outward.min()) and float(outward.max()) < 1
 

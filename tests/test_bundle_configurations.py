@@ -12,7 +12,7 @@ import pytest
 from bundle_data import BUNDLES
 from conftest import data_root
 
-from bundles import ALL, NAMES, REGRESSION, ROWS, TABLE, configs, row_notes, rows_of
+from bundles import ALL, NAMES, REGRESSION, TABLE, configs, row_notes, rows_of
 
 RULER = "# ==== below this line"
 

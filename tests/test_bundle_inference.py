@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from bundles import BUNDLES, NAMES, TABLE, Runs, configs, run
+from monai_constraints.engines import TrainedRun
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
@@ -30,7 +31,7 @@ def find_bright(trained: Path, folder: Path) -> int:
     """Make a run of which the network finds what is bright; return its number of input channels."""
     config = yaml.safe_load((trained / "config.yaml").read_text())
     channels, classes = config["image_channels"], 1 + len(config["class_names"])
-    axes = len(config["spatial_size"])
+    axes = len(TrainedRun(trained)["spatial_size"])
     conv = {"_target_": f"torch.nn.Conv{axes}d", "in_channels": channels, "out_channels": classes, "kernel_size": 1}
     given: dict[str, Any] = {"output_dir": str(folder / "out")}
     given |= {"padded_size": [44] * axes, "spatial_size": [44] * axes}

@@ -1,4 +1,4 @@
-"""Every bundle and each of its rows train and evaluate, and a run says what it was; on miniature data."""
+"""Every bundle trains and evaluates, and a run says what it was; on miniature data."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ import yaml
 from bundle_data import BUNDLES, read_csv
 from monai.bundle import ConfigWorkflow
 
-from bundles import NAMES, ROWS, TABLE, WRITTEN, Runs, configs, messages, row_notes, run, settings, train, with_needs
+from bundles import (
+    NAMES,
+    ROWS,
+    TABLE,
+    WRITTEN,
+    Runs,
+    check_written,
+    configs,
+    evaluated,
+    messages,
+    row_notes,
+    run,
+    settings,
+    train,
+    with_needs,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
-
-
-def check_written(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == WRITTEN
-    (row,) = read_csv(folder / "metrics.csv")
-    assert np.isfinite(float(row["loss"])) and 0 <= float(row["val_dice"]) <= 1
-
-
-def evaluated(folder: Path) -> set[str]:
-    return {row["case"] for row in read_csv(folder / "patients.csv")}
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -62,18 +67,6 @@ def test_evaluation_needs_only_the_run(
     given = {"datalist_file": str(tmp_path / "list.json"), "datalist_key": "mine"}
     run(out / "evaluate.yaml", evaluation_dir=str(tmp_path / "d"), progress=False, **given)
     assert evaluated(tmp_path / "d") == {cases["training"][0]["case"]}
-
-
-@pytest.mark.parametrize(("bundle", "row"), ROWS)
-def test_row_trains_and_evaluates(bundle: str, row: str, runs: Runs, tmp_path: Path) -> None:
-    if row == "deepcut":
-        pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed: the extra crf")
-    out, earlier = tmp_path / "out", TABLE[bundle].earlier.get(row)
-    given: dict[str, Any] = {earlier: str(runs.trained(bundle))} if earlier else {}
-    train(bundle, runs.data(bundle), out, *with_needs(bundle, row), **given)
-    check_written(out)
-    run(out / "evaluate.yaml", progress=False)
-    assert evaluated(out / "evaluation") == {item["case"] for item in runs.cases(bundle)["validation"]}
 
 
 REFUSED = [(bundle, row, other) for bundle, row in ROWS for other in row_notes(bundle, row).get("not_with", {})]

@@ -184,7 +184,7 @@ def test_square_millimetres_become_pixels_of_the_grid(axis: int, root: bool) -> 
         pixels = torch.tensor(one, dtype=torch.float32) / pixel
         torch.testing.assert_close(found, statistic.link(pixels))
         assert found.dtype == torch.float32 and found.shape == (2, 1, 2)
-    frees: list[dict[Hashable, Any]] = [{**volume, "annotated": True}, {**volume, "size_regressed": None}]
+    frees: list[dict[Hashable, Any]] = [{**volume, "annotated": True}, {**volume, "size_regressed": []}]
     for free in frees:
         assert bounds(free) == free and bounds({**free, "slice": 1})["size_bounds"].isinf().all()
 

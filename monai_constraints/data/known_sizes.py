@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class UnknownSizes:
         self.name = name
 
     def __call__(self, annotated: Sequence[Case], others: Sequence[Case], validation: Sequence[Case]) -> list[Case]:
-        return [{**case, regressed_key(self.name): None} for case in others]
+        return [{**case, regressed_key(self.name): []} for case in others]
 
 
 class OracleSizes:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.transforms import Transform
 from torch import Tensor
@@ -103,7 +104,7 @@ class ConstraintBoundsd(Transform):
     def _check_reach(self, bounds: Tensor, data: Mapping[Hashable, Any]) -> None:
         """Compare the bounds (K, M, 2) of `ruled` with what it can be in this image."""
         f, entry = self.statistic.ruled, data.get(self.image_key, data.get(LABEL))
-        reach = None if entry is None else f.range_in(tuple(torch.as_tensor(entry).shape[1:]))
+        reach = None if entry is None else f.range_in(tuple(np.shape(entry)[1:]))
         if reach is None:
             return
         (lower, upper), (least, most), case = bounds.unbind(-1), reach, data.get(CASE, "(not named)")

@@ -20,9 +20,10 @@ FREE = (-float("inf"), float("inf"))
 class RegressedBoundsd(Transform):
     """[a, b] = f of (1 -+ gamma) R(x) (thesis 5.3) of the slice, or no bounds where a case is annotated.
 
-    The case has `<name>_regressed`, a list over its slices in the order of the file of K lists of M pairs in mm2. What
-    is null, a side, a pair or the whole entry, is not known and infinite. Areas in mm2 become pixels of the network's
-    grid by the spacing of the file and the zoom, and then bounds of the statistic itself where that is a root.
+    The case has `<name>_regressed`, a list over its slices in the order of the file of K lists of M pairs in mm2. A
+    side or a pair that is null is not known and infinite; an empty list says that nothing is known of the case. Areas
+    in mm2 become pixels of the network's grid by the spacing of the file and the zoom, and then bounds of the statistic
+    itself where that is a root.
 
     Put it twice: among the transforms of the volume, where it refuses a case whose list does not fit its slices; and
     among those of the slice, where it writes `<name>_bounds` (K, M, 2).
@@ -73,7 +74,7 @@ class RegressedBoundsd(Transform):
             self._read(data, one)
 
     def _free(self, data: Mapping[Hashable, Any]) -> bool:
-        return bool(data.get(ANNOTATED)) or data.get(self.key, 0) is None
+        return bool(data.get(ANNOTATED)) or data.get(self.key, 0) == []
 
     def _slices(self, data: Mapping[Hashable, Any]) -> Sequence[Any]:
         if not isinstance(data.get(self.key), Sequence):
