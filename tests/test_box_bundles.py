@@ -49,6 +49,31 @@ def test_the_truth_satisfies_the_bounds_of_miniature_data(bundle: str, runs: Run
     assert set(held) == {"tight", "outside", "size"} and min(map(min, held.values())) >= 0.95, held
 
 
+@pytest.mark.parametrize("bundle", BOXES)
+def test_the_truth_satisfies_the_bounds_behind_the_augmentation(bundle: str, runs: Runs) -> None:
+    """The label goes along with the weak label; scaled boxes are rounded outward, so their bands allow for that."""
+    parser = ConfigParser(ConfigParser.load_config_files(configs(bundle, "train")))
+    grid = TABLE[bundle].tiny["padded_size"]
+    parser.update(settings(bundle, dataset_dir=str(runs.data(bundle)), spatial_size=grid, **{"train#dataset#drop": []}))
+    moved = parser["augmentation#transforms#0"]
+    moved |= {"labels": {"weak": 0, "label": 0}} if "labels" in moved else {"keys": ["image", "weak", "label"]}
+    dataset, augment = (parser.get_parsed_content(key) for key in ("train#dataset", "augmentation"))
+    stacked = dataset.collate(dataset.__getitems__(range(len(dataset))))
+    wanted = ("image", "weak", "label", "boxes", "tight_bounds", "outside_bounds", "size_bounds")
+    held: dict[str, list[bool]] = {name: [] for name in parser["bounds"]}
+    for _ in range(4):
+        batch = augment({key: stacked[key] for key in wanted})
+        classes = range(1 + max(parser.get_parsed_content("classes")))
+        truth = torch.cat([batch["label"] == k for k in classes], 1).float()
+        for name, of_name in held.items():
+            statistic, bounds = parser.get_parsed_content(f"bounds#{name}").statistic, batch[f"{name}_bounds"]
+            found = statistic(truth, **({"boxes": batch["boxes"]} if statistic.needs_boxes else {}))
+            wrong = (residuals(found, bounds) > 1e-3) & active(bounds)
+            of_name += (~wrong.flatten(2).any(2))[active(bounds).flatten(2).any(2)].tolist()
+    shares = {name: sum(of_name) / len(of_name) for name, of_name in held.items()}
+    assert min(shares["tight"], shares["outside"]) >= 0.95 and shares["size"] >= 0.8, shares
+
+
 @pytest.mark.parametrize("bundle", sorted(FOLDERS))
 def test_the_truth_satisfies_the_bounds(bundle: str) -> None:
     held = truth_satisfies(bundle, dataset_dir=str(data_root(FOLDERS[bundle])), progress=False, device="cpu")

@@ -107,3 +107,11 @@ def test_emptiness_holds_where_nothing_is_outside_and_its_root_has_a_gradient_wh
 def test_impossible_rules_are_refused(make: object) -> None:
     with pytest.raises(ValueError, match="expected|give|use"):
         make()  # type: ignore[operator]
+
+
+def test_the_margin_of_scaled_boxes_grows_with_them_and_by_a_voxel() -> None:
+    assert Tight(margin=4, fill=0.3).scaled([1, 1]).margin == 4
+    scaled = Tight(margin=4, fill=0.3).scaled([0.87, 1.15])
+    assert scaled.margin == 6 and scaled.fill == 0.3
+    assert Tight().scaled([0.8, 0.9]).margin == 1
+    assert Tight(margin=[0, 2]).scaled([0.5, 1.5]).margin == [1, 4]

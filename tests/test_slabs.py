@@ -41,6 +41,24 @@ def test_sums_are_those_of_a_loop_and_of_dense_maps(case: Case) -> None:
     torch.testing.assert_close(found, dense, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(7, 9), (5, 6, 4)])
+def test_first_and_second_derivatives(shape: tuple[int, ...]) -> None:
+    """Against the dense maps; the second ones of a square, since the sums are linear."""
+    low = torch.randint(0, 3, (2, 3, 2, len(shape)))
+    boxes = torch.stack([low, low + torch.randint(0, 5, low.shape)], -1)
+    statistic = SlabSums(width=2, classes=[1, 2, 3])
+    region = torch.rand(2, 4, *shape, requires_grad=True)
+    chosen = region[:, 1:4]
+    dense = Statistic.sums(statistic, chosen, image=None, boxes=boxes, patch=None)
+    found = statistic.measure(region, boxes=boxes)
+    for f in (found, dense):
+        assert f.any()
+    weight = torch.rand_like(dense)
+    first = [torch.autograd.grad((f.square() * weight).sum(), region, create_graph=True)[0] for f in (found, dense)]
+    torch.testing.assert_close(*first, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(*(torch.autograd.grad(g.square().sum(), region)[0] for g in first), atol=1e-2, rtol=1e-4)
+
+
 @settings(max_examples=30, deadline=None)
 @given(box_loops.cases())
 def test_bands_partition_the_box_and_each_asks_for_a_voxel_a_line(case: Case) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -47,6 +48,18 @@ class Tight(BoxRule):
         if min([margin] if isinstance(margin, int) else margin) < 0:
             raise ValueError(f"Tight: margin={margin}; give the voxels between object and box, 0 or more")
         self.fill, self.margin = fill, margin
+
+    def scaled(self, scale: Sequence[float]) -> Tight:
+        """The rule for boxes that `BatchSimilarity` scaled by scale[0] to scale[1], and so rounded outward.
+
+        The margin grows with the image, by up to a voxel because of the rounding: the outermost line of the scaled box
+        may hold less than half of a line of the object. Scales of 1 change nothing.
+        """
+        if min(scale) == max(scale) == 1:
+            return self
+        margins = [self.margin] if isinstance(self.margin, int) else self.margin
+        grown = [math.ceil(margin * max(scale)) + 1 for margin in margins]
+        return Tight(fill=self.fill, margin=grown[0] if isinstance(self.margin, int) else grown)
 
     def __call__(self, statistic: Statistic, boxes: Tensor, spatial: Sequence[int], loose: Tensor) -> Tensor:
         if not isinstance(statistic, (SlabSums, SmoothMaximum)):

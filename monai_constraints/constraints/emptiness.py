@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .block_sums import block_sums
 from .intervals import box_mask
 from .patch import Patch
 from .slabs import check_classes
@@ -35,7 +34,8 @@ class Inside(Statistic):
         check_classes(type(self).__name__, region, boxes)
         if patch is not None:
             boxes = boxes - patch.offset[:, None, None, :, None]
-        return block_sums(region, self.of_mask(box_mask(boxes, region.shape[2:])).flatten(2).unsqueeze(2))
+        # `sum` adds pairwise, so float32 bears it; for a single map a product is faster than `block_sums`.
+        return (region * self.of_mask(box_mask(boxes, region.shape[2:]))).flatten(2).sum(-1, keepdim=True)
 
     def features(
         self, coordinates: Sequence[Tensor], image: Tensor | None, boxes: Tensor | None

@@ -1,7 +1,7 @@
 """What tightness, emptiness and size of boxes cost: ratios within one run.
 
 1. A training step with the three over the same step with cross-entropy alone, in turns, at 4 x 256 x 256.
-2. The tightness, with softmax, forward and backward, over a Python loop with one band's mask at a time, for 160 to 1152
+2. The tightness, its bounds, forward and backward, over a Python loop with one band's mask at a time, for 160 to 1152
    bands; and the memory that either takes for the bands.
 
     python reproduce/benchmarks/slab_cost.py [--steps 30] [--threads 1] [--device cpu]
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from monai.networks.nets import BasicUNet
 from torch import Tensor
-from turns import ratio, step_clock, take_turns
+from turns import ratio, step_clock, synchronised, take_turns
 
 from monai_constraints.constraints import (
     BoxSize,
@@ -50,9 +50,8 @@ def made(classes: int, count: int, device: str) -> dict[str, Tensor]:
 def training_steps(rounds: int, device: str) -> None:
     for classes, count in ((1, 1), (3, 1), (3, 4)):
         features = (16, 32, 64, 64, 64, 16)
-        unet = BasicUNet(2, 16, 1 + classes, features=features, norm="batch", upsample="nontrainable")
-        stem = torch.nn.Conv2d(1, 16, 3, padding=1)
-        network = placed(torch.nn.Sequential(stem, unet), device)
+        unet = BasicUNet(2, 1, 1 + classes, features=features, norm="batch", upsample="nontrainable")
+        network = placed(unet, device)
         batch = made(classes, count, device)
         chosen = list(range(1, 1 + classes))
         terms = {"ce": Term(PartialCrossEntropy())}
@@ -76,15 +75,12 @@ def training_steps(rounds: int, device: str) -> None:
                 optimizer.zero_grad()
                 loss(network(targets["image"]), targets).backward()
                 optimizer.step()
-                if device != "cpu":
-                    torch.cuda.synchronize()
 
-            return once
+            return synchronised(once)
 
         calls = {"ce": step(terms, []), "boxes": step(boxed, bounds)}
-        alone = device == "cpu" and torch.get_num_threads() == 1
-        times = take_turns(calls, rounds, clock=step_clock() if alone else time.perf_counter)
-        print(  # noqa: T201 - a benchmark's result
+        times = take_turns(calls, rounds, clock=clock())
+        print(  # noqa: T201
             f"step, U-Net, {BATCH} x {SIDE} x {SIDE}, {classes} classes with {count} boxes each: "
             f"{1e3 * statistics.median(times['ce']):.0f} ms with cross-entropy; with tightness, emptiness, size and "
             f"their bounds x {ratio(times, 'boxes', 'ce'):.4f} (median of {rounds} pairs)"
@@ -95,10 +91,11 @@ def tightness(rounds: int, device: str) -> None:
     for classes, count in ((1, 1), (3, 1), (3, 2), (3, 4)):
         batch = made(classes, count, device)
         logits = torch.randn(BATCH, 1 + classes, SIDE, SIDE, device=device, requires_grad=True)
+        probabilities = logits.detach().softmax(1).requires_grad_()
         chosen, barrier = list(range(1, 1 + classes)), LogBarrier()
         statistic = SlabSums(width=WIDTH, classes=chosen)
         bounds = BoxBoundsd(statistic, Tight(), "tightness")
-        loss = ConstraintLoss(statistic, barrier, softmax=True)
+        loss = ConstraintLoss(statistic, barrier)
         begin, end, axis = bands(batch["boxes"], (SIDE, SIDE), WIDTH)
         masks = []
         for b, k, j, n in (end > begin).nonzero().tolist():
@@ -106,28 +103,34 @@ def tightness(rounds: int, device: str) -> None:
             one[axis[n]] = torch.stack([begin[b, k, j, n], end[b, k, j, n]])
             masks.append((b, k + 1, box_mask(one[None], (SIDE, SIDE)), float(end[b, k, j, n] - begin[b, k, j, n])))
 
-        def ours() -> None:
+        def ours(p: Tensor) -> Tensor:
             given = bounds(batch)  # type: ignore[arg-type]
-            loss(logits, given["tightness_bounds"], boxes=batch["boxes"]).backward()
+            return loss(p, given["tightness_bounds"], boxes=batch["boxes"])  # type: ignore[no-any-return]
 
-        def loop() -> None:
-            p, total = logits.softmax(1), torch.zeros((), device=device)
+        def loop(p: Tensor) -> Tensor:
+            total = torch.zeros((), device=device)
             for b, k, mask, lines in masks:
                 total = total + barrier(lines - (p[b, k] * mask).sum())
-            total.backward()
+            return total
 
-        def softmax() -> None:
-            logits.softmax(1).sum().backward()
+        def of(leaf: Tensor, value: Callable[[Tensor], Tensor]) -> Callable[[], object]:
+            activation = (lambda x: x.softmax(1)) if leaf is logits else (lambda x: x)
+            return synchronised(lambda: torch.autograd.grad(value(activation(leaf)), leaf))
 
-        calls: dict[str, Callable[[], object]] = {"ours": ours, "loop": loop, "softmax": softmax}
-        times = take_turns(calls, max(5, rounds // 3))
+        calls = {f"{f.__name__}, {name}": of(leaf, f) for name, leaf in
+                 (("softmax", logits), ("alone", probabilities)) for f in (ours, loop)}  # fmt: skip
+        times = take_turns(calls, max(5, rounds // 2), clock=clock())
         held = sum(mask.numel() * 4 for *_, mask, _ in masks) / 2**20
         profile = 4 * BATCH * classes * count * (2 * SIDE + 1) / 2**20
-        middle = {name: statistics.median(t) for name, t in times.items()}
-        print(  # noqa: T201
-            f"{len(masks)} bands: {1e3 * middle['ours']:.2f} ms ({1e3 * middle['softmax']:.2f} of it softmax); a loop "
-            f"over bands takes x {ratio(times, 'loop', 'ours'):.0f}; profiles {profile:.2f} MiB, masks {held:.0f} MiB"
+        print(  # noqa: T201 - a benchmark's result
+            f"{len(masks)} bands: {1e3 * statistics.median(times['ours, alone']):.2f} ms, bounds included; a loop over "
+            f"bands takes x {ratio(times, 'loop, alone', 'ours, alone'):.0f}, with the softmax of either "
+            f"x {ratio(times, 'loop, softmax', 'ours, softmax'):.0f}; profiles {profile:.2f} MiB, masks {held:.0f} MiB"
         )
+
+
+def clock() -> Callable[[], float]:
+    return step_clock() if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def main() -> None:
