@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bundles import ROWS, TABLE, Runs, check_written, evaluated, run, train, with_needs
+from bundles import ROWS, TABLE, Runs, check_written, configs, evaluated, run, train, with_needs
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
@@ -23,3 +23,8 @@ def test_row_trains_and_evaluates(bundle: str, row: str, runs: Runs, tmp_path: P
     check_written(out)
     run(out / "evaluate.yaml", progress=False)
     assert evaluated(out / "evaluation") == {item["case"] for item in runs.cases(bundle)["validation"]}
+    if "preprocessing" in Path(configs(bundle, f"rows/{row}")[0]).read_text(encoding="utf-8"):
+        # What a training adds to the reading of its cases an image without label has to go without.
+        image = runs.cases(bundle)["validation"][0]["image"]
+        run(out / "inference.yaml", dataset_dir=image, output_dir=str(tmp_path / "masks"), progress=False)
+        assert len(list((tmp_path / "masks").rglob("*_pred.nii.gz"))) == 1
