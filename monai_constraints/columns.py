@@ -13,9 +13,12 @@ __all__ = [
     "LOSS",
     "LR",
     "PATIENTS_COLUMNS",
+    "PROPOSED",
     "SECONDS",
     "SECONDS_DUAL",
+    "SECONDS_PROPOSALS",
     "SECONDS_VALIDATION",
+    "filled_column",
     "multiplier_column",
     "term_column",
     "validation_column",
@@ -26,6 +29,8 @@ EPOCH = "epoch"
 SECONDS = "seconds"  # of the training
 SECONDS_VALIDATION = "seconds_validation"
 SECONDS_DUAL = "seconds_dual"
+SECONDS_PROPOSALS = "seconds_proposals"  # of `DeepCut`, part of the training's seconds
+PROPOSED = "proposed"  # what a trainer's state has of these columns, where `DeepCut` made proposals
 BATCHES = "batches"
 DATA_SHARE = "data_share"  # of the training's seconds, how much it waited for batches
 LR = "lr"
@@ -51,6 +56,11 @@ def weight_column(term: str) -> str:
 def validation_column(metric: str) -> str:
     """A metric of the validation."""
     return f"val_{metric}"
+
+
+def filled_column(k: int) -> str:
+    """The part of the boxes of class k that new proposals fill, in the epochs that begin with such."""
+    return f"filled_{k}"
 
 
 def multiplier_column(term: str, which: str) -> str:

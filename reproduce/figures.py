@@ -18,7 +18,7 @@ from monai_constraints.pictures.curves import draw_panel, line_style
 from monai_constraints.pictures.examples import PREDICTION, TRUTH, draw_contours, draw_image
 from reproduce.results import PER_PATIENT, Group, Measured, constraint_names
 
-__all__ = ["draw_figures"]
+__all__ = ["around", "draw_cases", "draw_curves", "draw_figures"]
 
 Runs = Mapping[str, Sequence[Measured]]
 
@@ -36,10 +36,10 @@ def draw_figures(groups: Sequence[Group], measured: Runs, out: Path, *, referenc
     order = [shown[group.name] for group in groups if not group.pending]
     there = {shown[name]: runs for name, runs in measured.items() if runs}
     figures = {
-        "curves.png": _curves(there, order),
+        "curves.png": draw_curves(there, order),
         "satisfaction.png": _satisfaction(there, order),
         "patients.png": _patients(there, order),
-        "panel.png": _panel(groups, measured, reference),
+        "panel.png": draw_cases(groups, measured, reference),
     }
     for name, figure in figures.items():
         if figure is None:
@@ -50,7 +50,8 @@ def draw_figures(groups: Sequence[Group], measured: Runs, out: Path, *, referenc
     return [name for name, figure in figures.items() if figure is not None]
 
 
-def _curves(runs: Runs, order: Sequence[str]) -> Figure | None:
+def draw_curves(runs: Runs, order: Sequence[str]) -> Figure | None:
+    """2D Dice over the epochs, a line for each label of `order` that has runs, with its last value."""
     if not runs:
         return None
     figure = Figure(figsize=(13, 7.3), layout="constrained")
@@ -136,7 +137,7 @@ def _case_means(run: Measured, column: str) -> dict[str, float]:
     return {str(case): part[column].mean() for case, part in run.patients.groupby("case")} if len(run.patients) else {}
 
 
-def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | None:
+def draw_cases(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | None:
     """Rows: the worst, the median and the best case of the reference; columns: ground truth, then each method."""
     columns = {group.name: (group.label, planes) for group in groups if (planes := _predictions(group)) is not None}
     columns = {name: column for name, column in columns.items() if measured.get(name)}
@@ -151,7 +152,7 @@ def _panel(groups: Sequence[Group], measured: Runs, reference: str) -> Figure | 
     cases = list(dict.fromkeys([cases[0], cases[len(cases) // 2], cases[-1]]))
     heads = [textwrap.fill(head, 17) for head in ("ground truth", *(label for label, _ in columns.values()))]
     limits = [
-        _around([columns[judge][1][f"label/{case}"], *(planes[f"pred/{case}"] for _, planes in columns.values())])
+        around([columns[judge][1][f"label/{case}"], *(planes[f"pred/{case}"] for _, planes in columns.values())])
         for case in cases
     ]
     tallest = max(abs(np.diff(one["ylim"]).item() / np.diff(one["xlim"]).item()) for one in limits)
@@ -188,8 +189,11 @@ def _predictions(group: Group) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _around(maps: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
-    """Limits of a square around the structures of all maps, of half the image or more: no prediction is cut off."""
+def around(maps: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Limits of axes: a square around the structures of all maps, of half the image or more.
+
+    So no prediction is cut off.
+    """
     label = np.maximum.reduce(maps)
     where = np.argwhere(label > 0)
     low, high = (where.min(0), where.max(0)) if len(where) else (np.zeros(2), np.array(label.shape) - 1)

@@ -62,7 +62,8 @@ def make_plan(
         seeds: instead of the protocol's.
 
     Raises:
-        ValueError: a row that is not there or pending, an option that the bundle has not, or one of the runner's own.
+        ValueError: a row that is not there or pending, an option that the bundle has not, or one of the runner's own;
+            overlays that do not go together.
     """
     chosen = [row for row in table.rows if not row.pending] if rows is None else [_row(table, name) for name in rows]
     made = {row.name: _configure(table, protocol, row, extra or {}) for row in chosen}
@@ -105,6 +106,10 @@ def _configure(
         if key not in parser and not added:
             raise ValueError(f"{where}: the bundle has no option {key!r}; correct it (part of another: size#classes)")
         parser[key] = value  # as the bundle's command line does
+    try:
+        check_rows(parser.get("rows") or [])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     epochs = parser.get_parsed_content("max_epochs", default=None)
     if not isinstance(epochs, int):
         raise ValueError(f"{where}: max_epochs of the bundle is {epochs!r}, expected a number")

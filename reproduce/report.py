@@ -47,13 +47,14 @@ COLUMNS = {
     ),
     "ms_per_batch": _Column("ms/batch"),
     "seconds_per_epoch": _Column("s/epoch"),
+    "seconds_per_update": _Column("s/update", note="of DeepCut's proposals; not in the seconds of an epoch"),
     "data_share": _Column(
         "waiting for data %", 1, 100, "the part of an epoch's time that training waits for batches"
     ),
     "minutes": _Column("minutes"),
     "epochs": _Column("epochs", 0),
 }
-ALWAYS = ("ms_per_batch", "seconds_per_epoch", "data_share", "minutes", "epochs")
+ALWAYS = ("ms_per_batch", "seconds_per_epoch", "seconds_per_update", "data_share", "minutes", "epochs")
 LEGACY = (
     "LEGACY SELECTION: every number is of the epoch with the best 2D Dice on the reported patients themselves, as in "
     "the papers. It is too good by what that choice gains. Pictures, 3D Dice and HD95 are not of that epoch."

@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from monai_constraints.columns import BATCHES, CLASS, DATA_SHARE, DICE, DICE_2D, HD95, SECONDS, SECONDS_VALIDATION
+from monai_constraints.columns import (
+    BATCHES,
+    CLASS,
+    DATA_SHARE,
+    DICE,
+    DICE_2D,
+    HD95,
+    SECONDS,
+    SECONDS_PROPOSALS,
+    SECONDS_VALIDATION,
+)
 from reproduce.table_file import Selection
 
 __all__ = ["PER_PATIENT", "Group", "Measured", "constraint_names", "measure", "read_run"]
@@ -100,9 +110,13 @@ def constraint_names(columns: Iterable[str]) -> list[str]:
 
 def _times(epochs: pd.DataFrame) -> dict[str, float]:
     steady = epochs.iloc[1:] if len(epochs) > 1 else epochs  # the first epoch warms up
-    numbers = {"seconds_per_epoch": steady[SECONDS].median()}
+    updates = steady.reindex(columns=[SECONDS_PROPOSALS])[SECONDS_PROPOSALS]
+    seconds = steady[SECONDS] - updates.fillna(0)
+    numbers = {"seconds_per_epoch": seconds.median()}
+    if updates.notna().any():
+        numbers["seconds_per_update"] = updates.median()
     if BATCHES in epochs:
-        numbers["ms_per_batch"] = 1000 * (steady[SECONDS] / steady[BATCHES]).median()
+        numbers["ms_per_batch"] = 1000 * (seconds / steady[BATCHES]).median()
         numbers["data_share"] = steady[DATA_SHARE].median()
     numbers["minutes"] = epochs.reindex(columns=[SECONDS, SECONDS_VALIDATION]).sum().sum() / 60
     return numbers

@@ -84,7 +84,8 @@ def test_proposals_stay_inside_of_the_boxes_of_their_class() -> None:
     empty = ~(boxes > 0).flatten(1).any(1)
     assert int(empty.sum()) == 3 and not after[empty].any()
     filled = (after > 0).sum() / (boxes > 0).any(1).sum()
-    assert 0.3 < filled < 1 and deepcut.filled == pytest.approx(float(filled))
+    each = [float((after[:, 0] == k).sum() / boxes[:, k - 1].sum()) for k in (1, 2)]
+    assert 0.3 < filled < 1 and deepcut.filled == pytest.approx([float(filled), *each])
 
 
 def test_they_are_the_argmax_of_the_field_among_the_classes_that_may_be_there() -> None:
@@ -103,6 +104,19 @@ def test_they_are_the_argmax_of_the_field_among_the_classes_that_may_be_there() 
             for y in range(SIZE):
                 may = [0] + [k for k in (1, 2) if box[k - 1, x, y]]
                 assert int(new[i, 0, x, y]) == max(may, key=lambda k: q[k, x, y])  # noqa: B023
+
+
+def test_volumes(tmp_path: Path) -> None:
+    dataset = slices(axis=None)
+    box, before = box_mask(torch.stack([item["boxes"] for item in dataset]), (SIZE, SIZE, 4)), targets(dataset)
+    trainer, _ = make(slices(), epochs=1)
+    trainer.network = nn.Conv3d(1, 3, 3, padding=1)
+    deepcut = DeepCut(dataset, workers=0, picture=tmp_path / "proposals.png")
+    deepcut._begin(trainer)
+    after = targets(dataset)
+    assert before.shape == after.shape == (3, 1, SIZE, SIZE, 4) and not torch.equal(before, after)
+    assert not any(((after[:, 0] == k) & (box[:, k - 1] == 0)).any() for k in (1, 2))
+    assert (tmp_path / "proposals.png").stat().st_size > 5000
 
 
 def test_processes_make_the_same(tmp_path: Path) -> None:

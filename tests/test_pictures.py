@@ -250,5 +250,9 @@ def test_proposals_over_the_epochs(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((2, H, W))
     plot_proposals(images, boxes, proposals, range(0, 90, 10), tmp_path / "proposals.png")
     assert has_colour(picture(tmp_path / "proposals.png"), "#D55E00")
+    volumes = [np.stack([0 * one, one, one, one, 0 * one], -1) for one in (images, boxes, proposals)]
+    volumes[2][..., 1:4:2] = 0  # of each volume the middle slice of its box is drawn
+    plot_proposals(*volumes, range(0, 90, 10), tmp_path / "volumes.png")
+    assert np.array_equal(imread(tmp_path / "volumes.png"), imread(tmp_path / "proposals.png"))
     with pytest.raises(ValueError, match="plot_proposals: images .* 8 epochs"):
         plot_proposals(images, boxes, proposals, range(8), tmp_path / "proposals.png")

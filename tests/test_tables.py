@@ -14,15 +14,17 @@ from bundle_data import BUNDLES, read_csv
 from conftest import REPOSITORY
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from monai.bundle import ConfigParser
 
+from monai_constraints.engines.check_configuration import check_names
 from reproduce import table as command
 from reproduce.compare import compare_runs
-from reproduce.figures import _panel
+from reproduce.figures import draw_cases
 from reproduce.plan import changed_keys, make_plan
 from reproduce.report import Heading, write_report
 from reproduce.results import Group, measure
 from reproduce.runner import locked
-from reproduce.table_file import read_table
+from reproduce.table_file import config_file, read_table
 
 TABLES = sorted((REPOSITORY / "reproduce" / "tables").glob("*.yaml"))
 PICTURES = {"curves.png", "satisfaction.png", "patients.png", "panel.png"}
@@ -32,12 +34,15 @@ PICTURES = {"curves.png", "satisfaction.png", "patients.png", "panel.png"}
 def test_tables_are_short_and_every_row_can_start(path: Path, tmp_path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 200
     table = read_table(path)
+    base = ConfigParser.load_config_file(str(config_file(table.bundle, "train")))
     for protocol in table.protocols.values():
         plan = make_plan(table, protocol, tmp_path)
         assert len(plan) == len(protocol.seeds) * sum(not row.pending for row in table.rows)
         configs = [json.dumps({k: v for k, v in run.config.items()}, sort_keys=True) for run in plan]
         assert len(set(configs)) == len(plan), "two rows are the same training"
         assert all(run.epochs > 0 for run in plan)
+        for run in plan[: len(plan) // len(protocol.seeds)]:  # what a training looks at before all else
+            check_names(ConfigParser(dict(run.config)), base)
 
 
 def test_published_values_are_the_thesiss() -> None:
@@ -73,6 +78,17 @@ def test_published_values_are_the_thesiss() -> None:
     expected = [0.511, 0.545, 0.566, 0.606, 0.605, 0.604, 0.628, 0.565, 0.549, 0.622, 0.644, None]
     assert [values.get("dice_3d") for values in found["4_3_isles"].values()] == expected
     assert list(found["4_3_isles"].values()) == list(found["4_stroke_alpha"].values())  # of the same table
+    expected = [None, 0.827, None, None, 0.62, 0.774, 0.835]
+    assert [values.get("dice_3d") for values in found["6_1_prostate"].values()][:7] == expected
+    for table in ("6_1_atlas", "6_1_stroke"):
+        expected = [None, 0.375, None, 0.161, 0.146, 0.159, 0.474]
+        assert [values.get("dice_3d") for values in found[table].values()][:7] == expected
+        assert found[table]["full"]["dice_3d"] == 0.489
+    values = {row: of_row.get("dice_3d") for row, of_row in found["6_2_prostate"].items()}
+    assert [values[row] for row in ("deepcut_0", "deepcut_10", "margin_0", "margin_10")] == [0.827, 0.684, 0.835, 0.778]
+    assert values["full"] == found["6_1_prostate"]["full"]["dice_3d"] == 0.901
+    assert [values.get("seconds_per_epoch") for values in found["b_1"].values()] == [150, 170, None, None, 150]
+    assert found["b_1"]["deepcut"]["seconds_per_update"] == 440
     expected = [112, 113, 113, 610, 675, 221, None, 220, None, 112]
     assert [values.get("ms_per_batch") for values in found["2_5"].values()] == expected
 
@@ -184,6 +200,10 @@ def test_wrong_options_and_rows_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make_plan(table, table.protocols["p"], tmp_path, extra=extra)
+    alone = contents(bundle=str(BUNDLES / "acdc_boxes"), reference="a", rows=[{"name": "a", "overlays": ["rows/deepcut"]}])
+    boxes = read_table(write(tmp_path / "boxes.yaml", alone))
+    with pytest.raises(ValueError, match="table: row a of .*boxes.yaml: .*deepcut goes after box_as_label"):
+        make_plan(boxes, boxes.protocols["p"], tmp_path)
     for row, message in (("later", "is pending: another issue"), ("no", "is not there; choose among")):
         with pytest.raises(ValueError, match=message):
             make_plan(table, table.protocols["p"], tmp_path, rows=[row])
@@ -303,7 +323,7 @@ def test_the_title_of_the_panel_is_whole(methods: int, tmp_path: Path) -> None:
     label = "Partial CE + tags + root of individual size, empty slices labelled"
     folders = [make_run(tmp_path / f"m{i}", ["0.5"], cases={"p1": 0.5}) for i in range(methods)]
     groups = [Group(folder.name, label, folders=[folder]) for folder in folders]
-    figure = _panel(groups, {group.name: [measure(group.folders[0])] for group in groups}, "")
+    figure = draw_cases(groups, {group.name: [measure(group.folders[0])] for group in groups}, "")
     assert figure is not None
     FigureCanvasAgg(figure).draw()
     text = figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_text().startswith("Worst"))[0]
@@ -315,7 +335,7 @@ def test_the_title_of_the_panel_is_whole(methods: int, tmp_path: Path) -> None:
 def test_the_rows_of_the_panel_follow_each_other(shape: tuple[int, int], tmp_path: Path) -> None:
     """Also those of wide images, such as axial slices of a spine."""
     folder = make_run(tmp_path / "m", ["0.5"], cases={"p1": 0.5, "p2": 0.6, "p3": 0.7}, shape=shape)
-    figure = _panel([Group("m", "M", folders=[folder])], {"m": [measure(folder)]}, "")
+    figure = draw_cases([Group("m", "M", folders=[folder])], {"m": [measure(folder)]}, "")
     assert figure is not None
     FigureCanvasAgg(figure).draw()
     extents = [axes.get_window_extent() for axes in figure.axes[::2]]

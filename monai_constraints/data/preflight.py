@@ -13,7 +13,7 @@ from monai_constraints.data.checks import check_model, check_output_dir
 from monai_constraints.data.loading import case_name
 from monai_constraints.keys import BOXES, IMAGE, LABEL, PATIENT, SCRIBBLE
 
-__all__ = ["Preflight"]
+__all__ = ["Preflight", "check_rows"]
 
 PATH_KEYS = (IMAGE, LABEL, SCRIBBLE, BOXES)
 MAX_LINES = 8
@@ -61,7 +61,7 @@ class Preflight:
 
     def __call__(self) -> None:
         """Check everything, the cheapest first."""
-        self.check_rows()
+        check_rows(self.rows)
         for name, items in self.lists.items():
             if not items:
                 raise ValueError(f"Preflight: the {name} list is empty; check the folder, the datalist and its key")
@@ -71,21 +71,6 @@ class Preflight:
             check_model(self.initial_weights, self.network, option="--initial_weights")
         self.check_network()
         check_output_dir(self.output_dir)
-
-    def check_rows(self) -> None:
-        """Every row goes with every other, and each is given once."""
-        names = [row["name"] for row in self.rows]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"Preflight: the row {name} is given twice; name it once")
-        for place, row in enumerate(self.rows):
-            if "needs" in row and row["needs"] not in names[:place]:
-                raise ValueError(f"Preflight: the row {row['name']} goes after {row['needs']}; give that one before it")
-            for other, reason in row.get("not_with", {}).items():
-                if other in names:
-                    raise ValueError(
-                        f"Preflight: the row {row['name']} does not go with {other}: {reason}; leave one of them out"
-                    )
 
     def check_files(self) -> None:
         """The files of all cases are there."""
@@ -152,6 +137,26 @@ class Preflight:
                 f"Preflight: network_def gives {found}, expected {expected}: {what}; correct its output channels, or "
                 "class_names"
             )
+
+
+def check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Every row goes with every other, and each is given once.
+
+    Raises:
+        ValueError: they do not.
+    """
+    names = [row["name"] for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Preflight: the row {name} is given twice; name it once")
+    for place, row in enumerate(rows):
+        if "needs" in row and row["needs"] not in names[:place]:
+            raise ValueError(f"Preflight: the row {row['name']} goes after {row['needs']}; give that one before it")
+        for other, reason in row.get("not_with", {}).items():
+            if other in names:
+                raise ValueError(
+                    f"Preflight: the row {row['name']} does not go with {other}: {reason}; leave one of them out"
+                )
 
 
 def _paths(item: Mapping[str, Any]) -> list[tuple[str, str]]:

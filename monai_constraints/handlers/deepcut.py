@@ -18,6 +18,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+import monai_constraints.columns as columns
 from monai_constraints.constraints.intervals import box_mask
 from monai_constraints.constraints.plain import plain
 from monai_constraints.data import CachedSlices
@@ -46,8 +47,8 @@ class DeepCut:
     on seed and epoch alone, so that a resumed training is the uninterrupted one. Ranks share the slices.
 
     Args:
-        dataset: the training slices, with image, `target_key` (1, H, W) and `boxes` (K, J, 2, 2) of the foreground
-            classes 1 .. K; no random transforms of single slices.
+        dataset: the training slices, with image, `target_key` (1, *S) and `boxes` (K, J, D, 2) of the foreground
+            classes 1 .. K, or whole volumes; no random transforms of single slices.
         every: epochs from update to update.
         crf: the field; None: `DenseCRF()`.
         reinitialise: draw the network's weights anew after each update, as published (B.1).
@@ -59,7 +60,8 @@ class DeepCut:
         picture: a file for boxes and proposals of a few slices over the epochs (Fig. B.1), drawn after each update.
 
     Attributes:
-        filled: the part of the boxes that the latest proposals fill, nan before the first.
+        filled: the parts of all boxes and of those of each class 1 .. K that the latest proposals fill; empty before
+            the first. `MetricsLog` has them and the seconds of each update.
 
     Raises:
         ImportError: pydensecrf2 is not installed.
@@ -92,10 +94,9 @@ class DeepCut:
             raise TypeError(f"DeepCut: {type(dataset).__name__}; expected CachedSlices without augment")
         self.dataset, self.every, self.crf, self.reinitialise = dataset, every, crf or DenseCRF(), reinitialise
         self.seed, self.target_key, self.batch_size = seed, target_key, batch_size
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers, self.progress, self.picture = workers, progress, str(picture)
-        self._cores, self.filled = cores, float("nan")
-        self._boxed = self._with_box()
+        self.workers, self.progress, self.picture, self.filled = workers, progress, str(picture), list[float]()
+        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._boxed, self._voxels = self._with_box()
         shown = np.unique(np.linspace(0, len(self._boxed) - 1, SHOWN).round().astype(int))
         self._shown = [self._boxed[i] for i in shown]
         # In the checkpoint: all proposals, none before the first update, and of the slices of the picture the earlier.
@@ -133,23 +134,22 @@ class DeepCut:
         for buffer in network.buffers() if world > 1 else ():  # of normalisations: each rank has seen other batches
             buffer.copy_(torch.as_tensor(idist.broadcast(buffer, src=0)))
         new = self._targets(range(len(self.dataset)))
-        mine, voxels, chosen = self._boxed[rank::world], 0, 0
+        mine = self._boxed[rank::world]
         with tqdm(total=len(mine), desc="proposals", disable=not self.progress or rank > 0) as bar:
             for start in range(0, len(mine), CHUNK):
                 slices = _Slices(self.crf, *self._seen(trainer, network, mine[start : start + CHUNK]))
                 # A generator of its own: the loader would take a number from the training's.
                 loader = DataLoader(slices, batch_size=None, num_workers=self._workers(), generator=torch.Generator())
-                for index, proposal, box in zip(mine[start:], loader, slices.boxes):
+                for index, proposal in zip(mine[start:], loader):
                     new[index, 0] = proposal
-                    chosen, voxels = chosen + int((proposal > 0).sum()), voxels + int(box.any(0).sum())
                     bar.update()
-        counts = torch.tensor([chosen, voxels])
         if world > 1:
             elsewhere = sorted(set(self._boxed) - set(mine))
             new[elsewhere] = 0  # each is some other rank's
             new[self._boxed] = torch.as_tensor(idist.all_reduce(new[self._boxed].to(idist.device()))).cpu()
-            counts = torch.as_tensor(idist.all_reduce(counts.to(idist.device()))).cpu()
-        self.filled = float(counts[0] / counts[1])
+        chosen = torch.bincount(new[self._boxed].flatten(), minlength=len(self._voxels))
+        chosen[0] = chosen[1:].sum()
+        self.filled = (chosen / self._voxels).tolist()
         self.dataset.replace(self.target_key, new)
         self._proposals = new
         return new
@@ -167,7 +167,9 @@ class DeepCut:
             reinitialise(_bare(trainer.network), [self.seed, epoch])
         seconds = time.perf_counter() - start
         message = "DeepCut: proposals of %d slices after epoch %d fill %.3f of their boxes, in %.1f s"
-        logger.info(message, len(self._boxed), epoch - 1, self.filled, seconds)
+        logger.info(message, len(self._boxed), epoch - 1, self.filled[0], seconds)
+        filled = {columns.filled_column(k): part for k, part in enumerate(self.filled[1:], 1)}
+        setattr(trainer.state, columns.PROPOSED, {columns.SECONDS_PROPOSALS: seconds, **filled})
         if self.picture and idist.get_rank() == 0:
             (_, batch), *_ = self._batches(self._shown)
             images, boxes = (x.cpu().numpy() for x in (plain(batch[IMAGE])[:, 0], self._mask(batch)))
@@ -191,26 +193,26 @@ class DeepCut:
     def _mask(self, batch: dict[str, Any]) -> Tensor:
         return box_mask(plain(batch[BOXES]), batch[IMAGE].shape[2:]) > 0
 
-    def _with_box(self) -> list[int]:
-        """The slices in which there is a box; it refuses what does not fit."""
+    def _with_box(self) -> tuple[list[int], Tensor]:
+        """The slices in which there is a box, and the voxels (1 + K) of all boxes and of each class's; or why not."""
         lacking = [key for key in (IMAGE, self.target_key, BOXES) if key not in self.dataset[0]]
         if lacking:
             raise KeyError(
                 f"DeepCut: a slice lacks {lacking}, it has {sorted(self.dataset[0])}; make them with `annotate`, and "
                 "leave them out of `drop`"
             )
-        found = []
+        boxed, voxels = list[int](), torch.zeros(1, dtype=torch.int64)
         for indices, batch in self._batches(range(len(self.dataset))):
             image, target, boxes = (tuple(batch[key].shape) for key in (IMAGE, self.target_key, BOXES))
             if target != (image[0], 1, *image[2:]) or boxes[3:] != (len(image) - 2, 2):
-                raise ValueError(
-                    f"DeepCut: image {image}, {self.target_key} {target} and {BOXES} {boxes}; expected (B, C, H, W), "
-                    "(B, 1, H, W) classes and (B, K, J, 2, 2) boxes"
-                )
-            found += [index for index, has in zip(indices, self._mask(batch).flatten(1).any(1).tolist()) if has]
-        if not found:
+                found = f"image {image}, {self.target_key} {target} and {BOXES} {boxes}"
+                raise ValueError(f"DeepCut: {found}; expected (B, C, *S), (B, 1, *S) and (B, K, J, len(S), 2)")
+            mask = self._mask(batch).movedim(1, 0).flatten(2)  # (K, B, voxels)
+            boxed += [index for index, has in zip(indices, mask.any(0).any(1).tolist()) if has]
+            voxels = voxels + torch.cat([mask.any(0)[None], mask]).sum((1, 2)).cpu()
+        if not boxed:
             raise ValueError("DeepCut: no slice has a box; proposals are made inside of boxes")
-        return found
+        return boxed, voxels
 
     def _seen(self, trainer: Any, network: nn.Module, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities (n, 1 + K, H, W), images (n, C, H, W) and masks (n, K, H, W) of these slices, on the CPU."""

@@ -34,7 +34,7 @@ class MetricsLog:
     training's seconds that this process waited for batches (a GPU may have been busy meanwhile: it is idle for at
     most that part); lr; loss and ``loss_<term>``, unweighted, means over the iterations and ranks; ``weight_<term>``;
     ``multiplier_<term>_mean`` and ``_max`` of explicit multipliers; ``val_<metric>`` (``val_<metric>_<i>`` for a
-    vector); and what ``extra`` gives. An epoch without validation leaves those cells empty. A resumed training keeps
+    vector); seconds_proposals and ``filled_<k>`` of `DeepCut`; and what ``extra`` gives. An epoch without validation leaves those cells empty. A resumed training keeps
     the rows up to its epoch and drops later ones. The row is made after validation, whatever the order of attaching.
 
     Args:
@@ -125,6 +125,7 @@ class MetricsLog:
             row[columns.SECONDS_VALIDATION] = self.evaluator.state.times[Events.COMPLETED.name]
         if DUAL_SECONDS in engine.state.times:
             row[columns.SECONDS_DUAL] = engine.state.times[DUAL_SECONDS]
+        row |= engine.state.__dict__.pop(columns.PROPOSED, {})  # of this epoch alone
         if self._lr is not None:
             row[columns.LR] = float(self._lr)
         row |= self._means()

@@ -27,21 +27,26 @@ def plot_proposals(
     the slices that are far from every box are cut off.
 
     Args:
-        images: (N, H, W).
-        boxes: (N, K, H, W), masks of the boxes of each foreground class.
-        proposals: (U, N, H, W), classes after each of `epochs`.
+        images: (N, *S), S = H, W or a volume's, of which the middle slice of the boxes along the last axis is shown.
+        boxes: (N, K, *S), masks of the boxes of each foreground class.
+        proposals: (U, N, *S), classes after each of `epochs`.
         epochs: U numbers; epoch 0 is what the training began with.
         png_path: the picture.
 
     Raises:
         ValueError: the shapes do not fit.
     """
-    count, _, height, width = boxes.shape
-    if images.shape != (count, height, width) or proposals.shape != (len(epochs), *images.shape) or not len(epochs):
+    count, _, *spatial = boxes.shape
+    if images.shape != (count, *spatial) or proposals.shape != (len(epochs), *images.shape) or not len(epochs):
         raise ValueError(
             f"plot_proposals: images {images.shape}, boxes {boxes.shape}, proposals {proposals.shape}, {len(epochs)} "
-            "epochs; expected (N, H, W), (N, K, H, W), (U, N, H, W) and U"
+            "epochs; expected (N, *S), (N, K, *S), (U, N, *S) and U"
         )
+    if len(spatial) == 3:
+        places = [_middle(box.any(0)) for box in boxes]
+        images = np.stack([image[..., z] for image, z in zip(images, places)])
+        boxes = np.stack([box[..., z] for box, z in zip(boxes, places)])
+        proposals = np.stack([targets[..., z] for targets, z in zip(proposals.swapaxes(0, 1), places)], axis=1)
     columns = np.unique(np.linspace(0, len(epochs) - 1, COLUMNS).round().astype(int))
     figure = Figure(figsize=(2.9 * len(columns) + 0.2, 2.9 * count + 0.7), layout="constrained")
     grid = figure.subplots(count, len(columns), squeeze=False)
@@ -62,3 +67,10 @@ def plot_proposals(
         axes.set_title(f"after epoch {epochs[column]}" if epochs[column] else "at the start", fontsize=17)
     with replacing(Path(png_path)) as temporary:
         figure.savefig(temporary, format="png", dpi=80)
+
+
+def _middle(mask: np.ndarray) -> int:
+    """The middle one of the slices with the most voxels."""
+    counts = mask.sum((0, 1))
+    most = np.flatnonzero(counts == counts.max())
+    return int(most[len(most) // 2])
