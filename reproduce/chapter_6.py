@@ -53,7 +53,7 @@ def draw_chapter_6(out: Path, *, case: str = "") -> list[str]:
     groups = [Group(name, label, folders=_finished(out, name)) for name, label in NAMES.items()]
     groups = [group for group in groups if group.folders]
     if not groups:
-        raise FileNotFoundError(f"chapter_6: no finished runs such as runs/default/seed0 in {out}; make table 6.1 first")
+        raise FileNotFoundError(f"chapter_6: no finished runs such as runs/full/seed0 in {out}; make table 6.1 first")
     measured = {group.name: [measure(folder) for folder in group.folders] for group in groups}
     lines = {NAMES[name]: runs for name, runs in measured.items()}
     figures = {

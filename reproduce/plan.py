@@ -13,6 +13,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
+from monai_constraints.data.preflight import check_rows
 from reproduce.table_file import Protocol, Row, Table, config_file
 
 __all__ = ["Run", "changed_keys", "make_plan", "read_record"]

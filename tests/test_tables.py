@@ -200,8 +200,9 @@ def test_wrong_options_and_rows_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make_plan(table, table.protocols["p"], tmp_path, extra=extra)
-    alone = contents(bundle=str(BUNDLES / "acdc_boxes"), reference="a", rows=[{"name": "a", "overlays": ["rows/deepcut"]}])
-    boxes = read_table(write(tmp_path / "boxes.yaml", alone))
+    alone = [{"name": "a", "overlays": ["rows/deepcut"]}]
+    data = contents(bundle=str(BUNDLES / "acdc_boxes"), reference="a", rows=alone)
+    boxes = read_table(write(tmp_path / "boxes.yaml", data))
     with pytest.raises(ValueError, match="table: row a of .*boxes.yaml: .*deepcut goes after box_as_label"):
         make_plan(boxes, boxes.protocols["p"], tmp_path)
     for row, message in (("later", "is pending: another issue"), ("no", "is not there; choose among")):

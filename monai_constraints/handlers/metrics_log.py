@@ -34,8 +34,9 @@ class MetricsLog:
     training's seconds that this process waited for batches (a GPU may have been busy meanwhile: it is idle for at
     most that part); lr; loss and ``loss_<term>``, unweighted, means over the iterations and ranks; ``weight_<term>``;
     ``multiplier_<term>_mean`` and ``_max`` of explicit multipliers; ``val_<metric>`` (``val_<metric>_<i>`` for a
-    vector); seconds_proposals and ``filled_<k>`` of `DeepCut`; and what ``extra`` gives. An epoch without validation leaves those cells empty. A resumed training keeps
-    the rows up to its epoch and drops later ones. The row is made after validation, whatever the order of attaching.
+    vector); seconds_proposals and ``filled_<k>`` of `DeepCut`; and what ``extra`` gives. An epoch without validation
+    or new proposals leaves those cells empty. A resumed training keeps the rows up to its epoch and drops later ones.
+    The row is made after validation, whatever the order of attaching.
 
     Args:
         output_dir: the folder.
