@@ -95,8 +95,9 @@ def _bands(run: Path, case: str) -> Figure:
         draw_contours(axes, label * (label == parser.get_parsed_content("classes")[areas.argmax()]), TRUTH)
         draw_bands(axes, of_class, lines, axis)
         axes.set(**around([label]))
-        what = ("row", "column")[axis] + ("s, each" if lines == 1 else f"s in bands of {lines}, each")
-        axes.set_title(f"{what}\nwith {lines} pixel{'s' * (lines > 1)} or more", fontsize=17)
+        what = ("row", "column")[axis]
+        text = f"{what}s, each with\na pixel" if lines == 1 else f"bands of {lines} {what}s, each with\na pixel a {what}"
+        axes.set_title(f"{text} or more", fontsize=17)
     return figure
 
 
