@@ -96,7 +96,7 @@ def _bands(run: Path, case: str) -> Figure:
         draw_bands(axes, of_class, lines, axis)
         axes.set(**around([label]))
         what = ("row", "column")[axis]
-        text = f"{what}s, each with\na pixel" if lines == 1 else f"bands of {lines} {what}s, each with\na pixel a {what}"
+        text = f"{what}s, each with\na pixel" if lines == 1 else f"bands of {lines} {what}s, each with\na pixel a line"
         axes.set_title(f"{text} or more", fontsize=17)
     return figure
 
