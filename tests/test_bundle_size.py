@@ -25,7 +25,7 @@ BUNDLE = "acdc_size"
 TINY: dict[str, Any] = {
     "bundle_root": str(BUNDLES / BUNDLE), "padded_size": [44, 44], "spatial_size": [32, 32], "max_epochs": 2,
     "val_interval": 1, "epoch_steps": 2, "batch_size": 4, "annotated_count": 2, "patients": "first", "device": "cpu",
-    "progress": False, "regressor#features": [4, 4, 8, 8, 8], "margin#level": 0.6, "voxel_size": 0.0,
+    "progress": False, "trunk#features": [4, 4, 8, 8, 8, 4], "margin#level": 0.6, "voxel_size": 0.0,
 }  # fmt: skip
 WRITTEN = {"residuals.csv", "regressor.json", "errors.csv", "predicted.png", "model.pt", "checkpoint.pt", "config.yaml"}
 WRITTEN |= {"datalist.json", "inference.yaml", "metadata.json", "logging.conf"}
@@ -159,7 +159,7 @@ def test_killed_in_the_second_fold_it_goes_on_there(
         ({"annotated_count": 1}, "1 annotated patient, expected two or more"),
         ({"annotated_count": None}, 'no case of the training list is marked "annotated": true'),
         ({"margin#level": 0.7, "margin#unit": "patient"}, "2 patients can promise a coverage of 0.667 at most"),
-        ({"regressor#out_channels": 2}, "expected 1 numbers a sample"),
+        ({"trunk#out_channels": 3}, "expected 1 numbers a sample"),
     ],
 )
 def test_refused_before_training(options: dict[str, Any], text: str, data: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_an_annotated_patient_who_is_reported(data: Path, trained: Path, tmp_pat
 
 
 SMALL_RESNEXT = {
-    "regressor#layers": [1, 1, 1, 1], "regressor#groups": 4, "regressor#inplanes": 16, "regressor#features": None
+    "regressor#layers": [1, 1, 1, 1], "regressor#groups": 4, "regressor#inplanes": 16
 }  # fmt: skip
 
 
@@ -189,7 +189,7 @@ SMALL_RESNEXT = {
     ("row", "options"),
     [
         ("three_classes", {}), ("raw_size", {}), ("whole_patients", {}), ("centroid", {}), ("spread", {}),
-        ("soft_region", {"regressor#features": None, "trunk#features": [4, 4, 8, 8, 8, 4], "spatial_size": [32, 32]}),
+        ("soft_region", {}), ("pooled", {"regressor#features": [4, 4, 8, 8, 8]}),
         ("gamma", {"margin#level": None}), ("thesis", {**SMALL_RESNEXT, "margin#level": None}),
     ],
 )  # fmt: skip

@@ -37,6 +37,20 @@ def test_half_of_every_batch() -> None:
         assert all(sum(chosen[i] for i in epoch[k : k + 4]) == 2 for k in range(0, 24, 4))
 
 
+def test_the_first_epochs_have_the_annotated_alone() -> None:
+    """What follows is half of each kind, and no sample comes twice before all of its kind came once."""
+    chosen = [True] * 3 + [False] * 20
+    found = epochs(5, chosen=chosen, share=0.5, samples=8, alone=2)
+    assert [sum(chosen[i] for i in epoch) for epoch in found] == [8, 8, 4, 4, 4]
+    others = [i for epoch in found for i in epoch if not chosen[i]]
+    own = [i for epoch in found for i in epoch if chosen[i]]
+    assert len(set(others)) == len(others) == 12 and all(len(set(own[i : i + 3])) == 3 for i in range(0, 27, 3))
+    ranks = [epochs(5, chosen=chosen, share=0.5, samples=8, alone=2, num_replicas=2, rank=rank) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*ranks)] == found
+    with pytest.raises(ValueError, match="alone=-1"):
+        epochs(1, chosen=chosen, share=0.5, samples=8, alone=-1)
+
+
 def test_ranks_share_an_epoch_and_each_has_both_kinds() -> None:
     options: dict[str, Any] = {"chosen": [True] * 3 + [False] * 9, "share": 0.5, "samples": 12, "seed": 4}
     whole = epochs(3, **options)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from monai.networks.nets import BasicUNet
 from torch import nn
 
 from monai_constraints.constraints import Centroid, ConformalMargin, Patch, Root, Size, Spread, Statistic
 from monai_constraints.data import PhysicalUnits, Residuals
-from monai_constraints.losses import ValueLoss
-from monai_constraints.networks import PooledEncoder, SoftRegion, Standardised
+from monai_constraints.losses import PartialDice, Term, ValueLoss, WeightedSum
+from monai_constraints.networks import PooledEncoder, SegmentedRegion, SoftRegion, Standardised
 from monai_constraints.pictures import plot_predicted
-from monai_constraints.regression.value_trainer import predict_values, values_of
+from monai_constraints.regression.value_trainer import ValueTrainer, predict_values, values_of
 from monai_constraints.transforms import BatchSimilarity
 
 INF = float("inf")
@@ -89,6 +91,48 @@ def test_the_statistic_of_a_region_is_the_head(f: Statistic) -> None:
     region[:, [3, 1]] = (logits - 1).sigmoid()
     torch.testing.assert_close(found, f(region))
     assert f.classes == (3, 1)
+
+
+def test_the_statistic_of_a_segmentation_is_the_head() -> None:
+    logits = torch.randn(4, 3, 12, 10)
+    network, f = SegmentedRegion(nn.Identity(), Size(classes=[3, 1])), Size(classes=[1, 2])
+    torch.testing.assert_close(network(logits), f(logits.softmax(1)))
+    assert network.logits is not None and torch.equal(network.logits, logits)  # of a training alone
+    network.eval()(logits)
+    assert network.logits is None
+
+
+def slices_with_outlines() -> Any:
+    """Squares of 4 to 8 pixels: the size of each, and where they are."""
+    cases = []
+    for side in range(4, 9):
+        weak = torch.zeros(1, 32, 32, dtype=torch.uint8)
+        weak[:, 8 : 8 + side, 8 : 8 + side] = 1
+        value = torch.full((1, 1, 2), float(side**2))
+        cases.append({"image": weak.float() + 0.1 * torch.rand(1, 32, 32), "weak": weak, "size_bounds": value})
+    return cases
+
+
+def test_outlines_train_the_network_beside_values() -> None:
+    """With values of no weight at all outlines alone find the squares; a network that has none is refused."""
+    outline = WeightedSum({"dice": Term(PartialDice())})
+    unet = BasicUNet(2, 1, 2, features=(4, 4, 8, 8, 8, 4), upsample="nontrainable")
+    network = Standardised(SegmentedRegion(unet, Size(classes=[1])))
+    given: dict[str, Any] = {
+        "dataset": slices_with_outlines(), "loss": ValueLoss(), "standardised": False, "epoch_steps": 10,
+        "optimizer": lambda parameters: torch.optim.Adam(parameters, lr=0.01), "batch_size": 5,
+        "lr_scheduler": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+    }  # fmt: skip
+    given["loss"].forward = lambda predicted, targets: 0 * predicted.sum()
+    dice = []
+    for epochs in (1, 6):
+        trained = ValueTrainer(network=network, outline=outline, **given)(range(5), epochs=epochs, what="", number=0)
+        with torch.no_grad():
+            logits = trained.network.network(torch.stack([case["image"] for case in given["dataset"]]))
+        dice.append(float(outline(logits, {"weak": torch.stack([case["weak"] for case in given["dataset"]])})))
+    assert dice[1] < 0.3 < dice[0]
+    with pytest.raises(ValueError, match="outlines for PooledEncoder, which has no SegmentedRegion"):
+        ValueTrainer(network=PooledEncoder(), outline=outline, **given)
 
 
 def test_predictions_are_means_over_the_views() -> None:

@@ -41,7 +41,9 @@ def slice_loader(
         return DataLoader(dataset, batch_sampler=batches, collate_fn=CachedSlices.collate)
     sampler: Sampler[int] = epoch_sampler(dataset, shuffle=shuffle, seed=seed, even=shuffle)
     if shuffle and isinstance(dataset, MixedSlices):
-        sampler = MixedSampler(dataset.annotated, share=dataset.share, samples=dataset.samples, seed=seed)
+        sampler = MixedSampler(
+            dataset.annotated, share=dataset.share, samples=dataset.samples, alone=dataset.alone, seed=seed
+        )
     return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=CachedSlices.collate)
 
 

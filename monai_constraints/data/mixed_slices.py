@@ -28,6 +28,8 @@ class MixedSlices(CachedSlices):
         classes: names of the foreground classes, which have to occur in the annotated slices' `weak`.
         share: of annotated slices; without any others it is all of them.
         samples: of an epoch, the steps times the slices of a batch.
+        alone: so many epochs, from the first, show annotated slices only: a network that knows nothing yet satisfies
+            a size with whatever is bright.
 
     Attributes:
         annotated: of every slice, whether its case is.
@@ -44,6 +46,7 @@ class MixedSlices(CachedSlices):
         *,
         samples: int,
         share: float = 0.5,
+        alone: int = 0,
         keys: Sequence[str] = (IMAGE, WEAK),
         of_volume: Sequence[Transform] = (),
         annotate: Sequence[Transform] = (),
@@ -56,10 +59,11 @@ class MixedSlices(CachedSlices):
         if not any(ANNOTATED in case for case in data):
             data = [{**case, ANNOTATED: LABEL in case} for case in data]
         whole = {case_name(case) for case in data if case.get(ANNOTATED)}
-        if not 0 < share < 1 or samples < 1 or not whole:
+        if not 0 < share < 1 or samples < 1 or alone < 0 or not whole:
             raise ValueError(
-                f"MixedSlices: share={share}, samples={samples} and {len(whole)} annotated cases; expected a share "
-                "above 0 and below 1, one sample or more, and one annotated case or more"
+                f"MixedSlices: share={share}, samples={samples}, alone={alone} and {len(whole)} annotated cases; "
+                "expected a share above 0 and below 1, one sample or more, no negative number of epochs, and one "
+                "annotated case or more"
             )
         super().__init__(
             data,
@@ -72,7 +76,7 @@ class MixedSlices(CachedSlices):
             progress=progress,
         )
         self.annotated = [case in whole for case in self.cases]
-        self.share, self.samples = share, samples
+        self.share, self.samples, self.alone = share, samples, alone
         seen = set[int]()
         for index, own in enumerate(self.annotated):
             seen |= set(self[index][WEAK].unique().tolist()) if own and len(seen) <= len(classes) else set()

@@ -93,18 +93,19 @@ class MixedSampler(Sampler[int]):
     Each kind is one endless row: all of its samples in a random order, then all in another, and so on; an epoch goes on
     where the last one stopped. No sample comes a second time before all others of its kind came once, whatever the
     length of an epoch. The row is a closed form of the seed, so resuming is exact. With a share of 1/2 every second
-    sample is of the kind, and so half of every batch is. The ranks of a distributed training each take a part of the
-    epoch that lies together.
+    sample is of the kind, and so half of every batch is. The first epochs may have that kind alone. The ranks of a
+    distributed training each take a part of the epoch that lies together.
 
     Args:
         chosen: of every sample of the data set, whether it is of the kind.
         share: of the kind; where there is only one kind it is all.
         samples: of an epoch, over all ranks.
+        alone: so many epochs, from the first, have samples of the kind and no others.
         seed: the same on all ranks.
         num_replicas, rank: from torch.distributed where it is initialised, else 1 and 0.
 
     Raises:
-        ValueError: no samples, or a share that is not above 0 and below 1.
+        ValueError: no samples, a share that is not above 0 and below 1, or fewer than no epochs alone.
     """
 
     def __init__(
@@ -113,19 +114,22 @@ class MixedSampler(Sampler[int]):
         *,
         share: float,
         samples: int,
+        alone: int = 0,
         seed: int = 0,
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
-        if not chosen or not 0 < share < 1 or samples < 1:
-            raise ValueError(f"MixedSampler: {len(chosen)} samples of which {samples} are drawn, share={share}")
+        if not chosen or not 0 < share < 1 or samples < 1 or alone < 0:
+            raise ValueError(
+                f"MixedSampler: {len(chosen)} samples of which {samples} are drawn, share={share}, alone={alone}"
+            )
         world, own = _world()
         self.num_replicas = world if num_replicas is None else num_replicas
         self.rank = own if rank is None else rank
         kinds = [[i for i, one in enumerate(chosen) if bool(one) is kind] for kind in (True, False)]
         self.kinds = kinds
         self.share = share if all(kinds) else float(bool(kinds[0]))
-        self.samples, self.seed, self.epoch = samples, seed, 0
+        self.samples, self.alone, self.seed, self.epoch = samples, alone if kinds[0] else 0, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -133,12 +137,17 @@ class MixedSampler(Sampler[int]):
     def __len__(self) -> int:
         return -(-self.samples // self.num_replicas)
 
+    def _before(self, position: int) -> int:
+        """How many of the row's first so many samples are of the kind."""
+        alone = min(position, self.alone * len(self) * self.num_replicas)
+        return alone + int((position - alone) * self.share + 1e-9)
+
     def __iter__(self) -> Iterator[int]:
         # MONAI's epochs begin with 1, and the first one is to begin at the start of the rows.
         start = max(self.epoch - 1, 0) * len(self) * self.num_replicas + self.rank * len(self)
         orders: dict[tuple[int, int], list[int]] = {}
         for position in range(start, start + len(self)):
-            before, after = int(position * self.share + 1e-9), int((position + 1) * self.share + 1e-9)
+            before, after = self._before(position), self._before(position + 1)
             kind, place = (0, before) if after > before else (1, position - before)
             turn, place = divmod(place, len(self.kinds[kind]))
             if (kind, turn) not in orders:

@@ -23,8 +23,8 @@ from monai_constraints.data import CachedSlices
 from monai_constraints.engines.prepare_targets import PrepareTargets
 from monai_constraints.handlers import EpochSeed, FiniteLoss
 from monai_constraints.keys import IMAGE
-from monai_constraints.losses import ValueLoss
-from monai_constraints.networks import Standardised
+from monai_constraints.losses import ValueLoss, WeightedSum
+from monai_constraints.networks import SegmentedRegion, Standardised
 
 __all__ = ["ValueTrainer", "predict_values", "values_of"]
 
@@ -64,11 +64,15 @@ class ValueTrainer:
         optimizer: makes one of parameters.
         lr_scheduler: makes one of an optimiser; stepped after every epoch.
         augmentation: of whole batches, targets included.
+        outline: terms on the logits of a `SegmentedRegion` in the network, which learns outlines beside values.
         epoch_steps, batch_size: of an epoch.
         seed: of order and augmentation.
         standardised: fit the network's `Standardised` to the targets of the slices that are trained on.
         device: where.
         progress: a bar a training.
+
+    Raises:
+        ValueError: outlines for a network without a `SegmentedRegion`, which has none.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class ValueTrainer:
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         lr_scheduler: Callable[[Optimizer], Any],
         augmentation: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        outline: WeightedSum | None = None,
         epoch_steps: int = 20,
         batch_size: int = 16,
         seed: int = 0,
@@ -89,6 +94,9 @@ class ValueTrainer:
     ) -> None:
         self.dataset, self.network, self.loss = dataset, network, loss
         self.optimizer, self.lr_scheduler, self.augmentation = optimizer, lr_scheduler, augmentation
+        self.outline = outline
+        if outline is not None:
+            _segmented(network)
         self.epoch_steps, self.batch_size, self.seed = epoch_steps, batch_size, seed
         self.standardised, self.device, self.progress = standardised, device, progress
 
@@ -125,8 +133,8 @@ class ValueTrainer:
         ]  # fmt: skip
         trainer = SupervisedTrainer(
             device=self.device, max_epochs=epochs, train_data_loader=loader, network=network, optimizer=optimizer,
-            loss_function=self.loss, decollate=False, train_handlers=handlers,
-            prepare_batch=PrepareTargets(self.loss.target_keys, augmentation=self.augmentation),
+            loss_function=self._loss(network), decollate=False, train_handlers=handlers,
+            prepare_batch=PrepareTargets(self._target_keys(), augmentation=self.augmentation),
         )  # fmt: skip
         trainer.logger.setLevel("WARNING")
         if self.progress:
@@ -143,6 +151,21 @@ class ValueTrainer:
         trainer.run()
         return network
 
+    def _target_keys(self) -> list[str]:
+        return [*self.loss.target_keys, *(self.outline.target_keys if self.outline is not None else [])]
+
+    def _loss(self, network: nn.Module) -> Callable[[Tensor, Mapping[str, Any]], Tensor]:
+        outline = self.outline
+        if outline is None:
+            return self.loss
+        segmented = _segmented(network)
+
+        def both(predicted: Tensor, targets: Mapping[str, Any]) -> Tensor:
+            found: Tensor = self.loss(predicted, targets) + outline(segmented.logits, targets)
+            return found
+
+        return both
+
     def targets(self, indices: Sequence[int]) -> Tensor:
         """Targets (N, K, M) of slices; NaN is not known."""
         return values_of(torch.stack([self.dataset[index][self.loss.key] for index in indices]))
@@ -154,3 +177,13 @@ class ValueTrainer:
         found = predict_values(network, image, views=views).cpu()
         network.train(training)
         return found
+
+
+def _segmented(network: nn.Module) -> SegmentedRegion:
+    for module in network.modules():
+        if isinstance(module, SegmentedRegion):
+            return module
+    raise ValueError(
+        f"ValueTrainer: outlines for {type(network).__name__}, which has no SegmentedRegion; give outline=None, or a "
+        "SegmentedRegion as the regressor"
+    )
