@@ -59,7 +59,7 @@ def validation_column(metric: str) -> str:
 
 
 def filled_column(k: int) -> str:
-    """The part of the boxes of class k that new proposals fill, in the epochs that begin with such."""
+    """The part of the boxes of class k that is the target of `DeepCut`, at the start and in epochs with new ones."""
     return f"filled_{k}"
 
 

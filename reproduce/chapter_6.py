@@ -40,7 +40,7 @@ def draw_chapter_6(out: Path, *, case: str = "") -> list[str]:
 
     6.2: lines and bands of a box on one slice. 6.3: 2D Dice of the validation over the epochs, a line a row, seeds as a
     band. 6.4: the worst, the median and the best case of full supervision, or of the last row that there is, by rows,
-    first seed. B.1: the slices that DeepCut shows, and which part of the boxes its proposals fill after each update.
+    first seed. B.1: the slices that DeepCut shows, and which part of its boxes is the target of each class.
 
     Args:
         out: of `python -m reproduce.table`.
@@ -88,7 +88,7 @@ def _bands(run: Path, case: str) -> Figure:
     if not areas.any():
         raise ValueError(f"chapter_6: the slice of the case {case!r} has no structure; choose another of {cases[:8]}")
     of_class, width = boxes[areas.argmax()][None], int(parser.get_parsed_content("band_width"))
-    figure = Figure(figsize=(18, 5.6), layout="constrained")
+    figure = Figure(figsize=(18, 5.1), layout="constrained")
     panels = [(lines, axis) for lines in (1, width) for axis in (0, 1)]
     for axes, (lines, axis) in zip(figure.subplots(1, len(panels)), panels):
         draw_image(axes, image)
@@ -110,20 +110,21 @@ def _proposals(groups: Sequence[Group], measured: Mapping[str, Sequence[Measured
     names = ConfigParser(ConfigParser.load_config_file(folder / "config.yaml")).get_parsed_content("class_names")
     columns = {name: filled_column(k) for k, name in enumerate(names, 1)}
     lines = {name: epochs[["epoch", c]].dropna().to_numpy().T for name, c in columns.items() if c in epochs}
-    # An update comes before the epoch that it is noted in; before the first of them the box is the label.
-    shares = {name: (np.append(0, at - 1), np.append(1, part)) for name, (at, part) in lines.items()}
-    picture = folder / "proposals.png"
-    parts = [part for part in ("picture", "shares") if (picture.is_file() if part == "picture" else shares)]
-    if not parts:
+    shares = {name: (at - 1, part) for name, (at, part) in lines.items()}  # an update comes before its epoch
+    path = folder / "proposals.png"
+    picture = matplotlib.image.imread(path) if path.is_file() else None
+    heights = {} if picture is None else {"picture": 14 * picture.shape[0] / picture.shape[1]}
+    heights |= {"shares": 6} if shares else {}
+    if not heights:
         return None
-    figure = Figure(figsize=(14, 7 * len(parts)), layout="constrained")
-    for part, axes in zip(parts, figure.subplots(len(parts), 1, squeeze=False)[:, 0]):
-        if part == "picture":
-            axes.imshow(matplotlib.image.imread(picture))
-            axes.set_axis_off()
-        else:
-            axes.set_ylim(0, 1.02)
-            draw_panel(axes, f"{row.label}: part of the boxes that the proposals fill", shares, line_height=0.06)
+    figure = Figure(figsize=(14, sum(heights.values())), layout="constrained")
+    grid = figure.subplots(len(heights), 1, squeeze=False, height_ratios=list(heights.values()))
+    if picture is not None:
+        grid[0, 0].imshow(picture)
+        grid[0, 0].set_axis_off()
+    if shares:
+        grid[-1, 0].set_ylim(0, 1.02)
+        draw_panel(grid[-1, 0], f"{row.label}: part of its boxes that is a class's target", shares, line_height=0.06)
     return figure
 
 

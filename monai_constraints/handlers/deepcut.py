@@ -60,8 +60,8 @@ class DeepCut:
         picture: a file for boxes and proposals of a few slices over the epochs (Fig. B.1), drawn after each update.
 
     Attributes:
-        filled: the parts of all boxes and of those of each class 1 .. K that the latest proposals fill; empty before
-            the first. `MetricsLog` has them and the seconds of each update.
+        filled: the parts of all boxes and of those of each class 1 .. K that the latest targets fill. `MetricsLog` has
+            them, at the start and after each update, and the seconds of an update.
 
     Raises:
         ImportError: pydensecrf2 is not installed.
@@ -94,9 +94,10 @@ class DeepCut:
             raise TypeError(f"DeepCut: {type(dataset).__name__}; expected CachedSlices without augment")
         self.dataset, self.every, self.crf, self.reinitialise = dataset, every, crf or DenseCRF(), reinitialise
         self.seed, self.target_key, self.batch_size = seed, target_key, batch_size
-        self.workers, self.progress, self.picture, self.filled = workers, progress, str(picture), list[float]()
+        self.workers, self.progress, self.picture = workers, progress, str(picture)
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._boxed, self._voxels = self._with_box()
+        self.filled = self._filled(self._targets(self._boxed))
         shown = np.unique(np.linspace(0, len(self._boxed) - 1, SHOWN).round().astype(int))
         self._shown = [self._boxed[i] for i in shown]
         # In the checkpoint: all proposals, none before the first update, and of the slices of the picture the earlier.
@@ -110,6 +111,7 @@ class DeepCut:
         due = lambda _, epoch: epoch > 1 and (epoch - 1) % self.every == 0  # noqa: E731
         if not engine.has_event_handler(self._begin, Events.EPOCH_STARTED):
             engine.add_event_handler(Events.STARTED, self._check)
+            engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._note)
             engine.add_event_handler(Events.EPOCH_STARTED(event_filter=due), self._begin)
 
     def state_dict(self) -> dict[str, Any]:
@@ -147,9 +149,7 @@ class DeepCut:
             elsewhere = sorted(set(self._boxed) - set(mine))
             new[elsewhere] = 0  # each is some other rank's
             new[self._boxed] = torch.as_tensor(idist.all_reduce(new[self._boxed].to(idist.device()))).cpu()
-        chosen = torch.bincount(new[self._boxed].flatten(), minlength=len(self._voxels))
-        chosen[0] = chosen[1:].sum()
-        self.filled = (chosen / self._voxels).tolist()
+        self.filled = self._filled(new[self._boxed])
         self.dataset.replace(self.target_key, new)
         self._proposals = new
         return new
@@ -168,12 +168,21 @@ class DeepCut:
         seconds = time.perf_counter() - start
         message = "DeepCut: proposals of %d slices after epoch %d fill %.3f of their boxes, in %.1f s"
         logger.info(message, len(self._boxed), epoch - 1, self.filled[0], seconds)
-        filled = {columns.filled_column(k): part for k, part in enumerate(self.filled[1:], 1)}
-        setattr(trainer.state, columns.PROPOSED, {columns.SECONDS_PROPOSALS: seconds, **filled})
+        self._note(trainer, seconds)
         if self.picture and idist.get_rank() == 0:
             (_, batch), *_ = self._batches(self._shown)
             images, boxes = (x.cpu().numpy() for x in (plain(batch[IMAGE])[:, 0], self._mask(batch)))
             plot_proposals(images, boxes, self._history.numpy(), self._epochs, Path(self.picture))
+
+    def _note(self, trainer: Any, *seconds: float) -> None:
+        filled = {columns.filled_column(k): part for k, part in enumerate(self.filled[1:], 1)}
+        setattr(trainer.state, columns.PROPOSED, {**dict(zip([columns.SECONDS_PROPOSALS], seconds)), **filled})
+
+    def _filled(self, targets: Tensor) -> list[float]:
+        classes = len(self._voxels)
+        chosen = torch.bincount(targets.flatten(), minlength=classes)[:classes]
+        chosen[0] = chosen[1:].sum()
+        return (chosen / self._voxels).tolist()
 
     def _workers(self) -> int:
         if self.workers is not None:
