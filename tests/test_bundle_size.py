@@ -189,7 +189,7 @@ def test_an_annotated_patient_who_is_reported(data: Path, trained: Path, tmp_pat
     assert "trained on patient001, who is reported" in messages(caught.value) and not (tmp_path / "x.json").exists()
 
 
-def test_volumes_are_sums_over_slices(data: Path, tmp_path: Path) -> None:
+def test_volumes_are_sums_over_slices(data: Path, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     train(data, out, "volume", **{"max_epochs": 1, "epoch_steps": 1, "volume_margin#level": 0.6})
     content = predict(out)
@@ -216,6 +216,12 @@ def test_volumes_are_sums_over_slices(data: Path, tmp_path: Path) -> None:
     path = out / "datalist.json"
     listed = {part: read_datalist(path, part) for part in ("training", "validation")}
     assert len(few_annotated(listed, sizes=RegressedSizes(path, classes=3))) == 4
+    # A run that was trained without the row needs no new training.
+    (row,) = configs(BUNDLE, "rows/volume")
+    given = {"volume_margin#level": 0.6, "sizes_file": str(tmp_path / "later.json"), "progress": False}
+    run(trained / "inference.yaml", row, **given)
+    later = json.loads((tmp_path / "later.json").read_text())
+    assert set(later["regressed"]) == {"size", "volume"} and len(later["training"][3]["volume_regressed"]) == 1
 
 
 SMALL_RESNEXT = {
