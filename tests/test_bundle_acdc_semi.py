@@ -80,6 +80,7 @@ def test_half_of_a_batch_is_annotated_and_has_no_bounds(runs: Runs, tmp_path: Pa
 def test_a_batch_is_a_volume_with_one_bound(runs: Runs, tmp_path: Path) -> None:
     listed = str(with_sizes(runs, tmp_path))
     found = parser(runs, "volume", "consistency", datalist_file=listed, epoch_steps=4, **FROM_LIST)
+    assert "group" in found.get_parsed_content("loss#terms#size#loss").needs
     batches = list(found.get_parsed_content("train#dataloader"))
     assert len(batches) == 4 and sorted({len(batch["image"]) for batch in batches if batch["case"]}) <= [2, 3, 4]
     others = [batch for batch in batches if batch["patient"][0] > "patient002"]
@@ -118,7 +119,8 @@ def test_a_second_round_goes_on_from_a_run(runs: Runs, tmp_path: Path) -> None:
     with pytest.raises((RuntimeError, FileNotFoundError)) as error:
         train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", "second_round", **given)
     assert "2 of 2 masks are missing" in messages(error.value) and not (tmp_path / "out").exists()
-    run(first / "inference.yaml", datalist_file=str(listed), datalist_key="training", progress=False)
+    masks = {"datalist_file": str(listed), "datalist_key": "training", "run_dir": str(first)}
+    run(first / "inference.yaml", **masks, progress=False)
     found = parser(runs, "second_round", **given, **{"sizes#relative": 0.05, "sizes#absolute": 0})
     narrowed = {case["case"]: case for case in found.get_parsed_content("train#dataset").data}
     for case in json.loads(listed.read_text())["training"][2:]:

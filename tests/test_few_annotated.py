@@ -14,9 +14,14 @@ import torch
 from bundle_data import AFFINE, load, make_acdc_semi, save
 
 from monai_constraints.constraints import Centroid, Root, Size
-from monai_constraints.data import (
-    OracleSizes, PositionPrior, ReestimatedSizes, RegressedSizes, UnknownSizes, few_annotated,
-)  # fmt: skip
+from monai_constraints.data import (  # fmt: skip
+    OracleSizes,
+    PositionPrior,
+    ReestimatedSizes,
+    RegressedSizes,
+    UnknownSizes,
+    few_annotated,
+)
 from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.known_sizes import slice_areas
 from monai_constraints.transforms import LabelIfAnnotatedd, PseudoLabeld, RegressedBoundsd, RegressedVolumed
@@ -289,7 +294,7 @@ def test_masks_that_are_not_of_the_case(tmp_path: Path) -> None:
     cases = [{"image": str(image), "case": "a"}]
     with pytest.raises(ValueError, match="no run; name the folder"):
         ReestimatedSizes(Band([0, 1], 3), run="")([], cases, [])
-    with pytest.raises(FileNotFoundError, match=r"1 of 1 masks are missing, .*a_pred.nii.gz; .*--datalist_key training"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 1 masks .*a_pred.nii.gz; .*--datalist_key training"):
         ReestimatedSizes(Band([0, 1], 3), run=tmp_path)([], cases, [])
     mask = np.zeros((10, 12, 3), np.uint8)
     mask[0] = 2
@@ -297,7 +302,7 @@ def test_masks_that_are_not_of_the_case(tmp_path: Path) -> None:
     for band in (Band([0, 1], 2, classes=2), Band([0, 1], 3)):
         with pytest.raises(ValueError, match="has 3 slices and classes to 2, the bounds"):
             ReestimatedSizes(band, run=tmp_path)([], cases, [])
-    (found,) = ReestimatedSizes(Band([0, 900], 3, classes=2), run=tmp_path, absolute=1)([], cases, [])
+    (found,) = ReestimatedSizes(Band([0, 900], 3, classes=2), run=tmp_path, relative=0.2, absolute=1)([], cases, [])
     assert found["size_regressed"][0] == [[[0, 1]], [[pytest.approx(8.6), pytest.approx(15.4)]]]
     save(path, np.zeros((10, 12, 4), np.uint8), np.eye(4))
     with pytest.raises(ValueError, match="mask"):

@@ -27,7 +27,8 @@ class ReestimatedSizes:
     word counts within the band of the regressor only: where the two have nothing in common, [a, b] stays, so no band is
     ever widened or moved. m promises no coverage: the run was trained on the annotated patients, and nobody else may
     tell how far off it is. Of 5 annotated patients' networks the default covers five of six of the slices in which the
-    left ventricle is largest (ACDC, training patients who were held out). A size of the whole volume that a case may have stays as it is.
+    left ventricle is largest (ACDC, training patients who were held out). A size of the whole volume that a case may
+    have stays as it is.
 
     Args:
         sizes: the bounds of the first round, such as `RegressedSizes`.
