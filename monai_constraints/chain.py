@@ -35,6 +35,7 @@ def stages_of(
     options: Mapping[str, Any],
     regressor: Mapping[str, Any] | None = None,
     rows: str = "",
+    regressor_rows: str = "",
     alone: bool = False,
 ) -> list[Stage]:
     """The stages in a folder: size/ with its datalist, segmentation/, and with `alone` the annotated cases themselves.
@@ -45,6 +46,7 @@ def stages_of(
             the segmentation's.
         regressor: further options of the regressor.
         rows: of the segmentation, with commas between; its folder is called after them.
+        regressor_rows: those of the regressor, such as what to predict of several structures or of whole volumes.
         alone: train the row `full_few` too, of which `gain.png` shows the difference.
     """
     size = folder / "size"
@@ -52,7 +54,7 @@ def stages_of(
     first = {key: value for key, value in options.items() if key in (*CHOICE, *BOTH)} | dict(regressor or {})
     second = {key: value for key, value in options.items() if key not in CHOICE} | {"datalist_file": sizes}
     found = [
-        _training("regressor", REGRESSOR, "", size, first)._replace(made=sizes),
+        _training("regressor", REGRESSOR, regressor_rows, size, first)._replace(made=sizes),
         _training("segmentation", SEGMENTATION, rows, folder / "_".join(["segmentation", *_listed(rows)]), second),
     ]
     if alone:

@@ -133,7 +133,11 @@ def semi(given: argparse.Namespace, options: dict[str, Any]) -> int:
     folder, further = Path(given.folder).absolute(), typed(shlex.split(given.regressor))
     for row in filter(None, given.rows.split(",")):
         row_file(bundle_folder("acdc_semi"), row)
-    stages = stages_of(folder, options=options, regressor=further, rows=given.rows, alone=given.alone)
+    own = bundle_folder("acdc_size") / "configs" / "rows"
+    shared = ",".join(row for row in given.rows.split(",") if (own / f"{row}.yaml").is_file())
+    stages = stages_of(
+        folder, options=options, regressor=further, rows=given.rows, regressor_rows=shared, alone=given.alone
+    )
     try:
         code = run_stages(folder, stages, {**options, "regressor": given.regressor})
     except ValueError as error:

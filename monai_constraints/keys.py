@@ -18,6 +18,7 @@ __all__ = [
     "SLICE",
     "SPACING",
     "UNKNOWN",
+    "VOLUME",
     "VOLUME_BOXES",
     "WEAK",
     "bounds_key",
@@ -38,6 +39,8 @@ BOXES = "boxes"
 """(K, J, D, 2) voxel indices, the first and one past the last, padded with zeros."""
 LOOSE = "loose"
 """(K, J) bool, the boxes that hold an object and need not touch it."""
+VOLUME = "volume"
+"""What the size of a whole volume is called among predictions, in mm3, beside the sizes of its slices."""
 VOLUME_BOXES = "volume_boxes"
 """(K, J, 3, 2) boxes of a volume that is going to be cut in slices."""
 DISTANCE = "distance"

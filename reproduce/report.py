@@ -34,6 +34,7 @@ COLUMNS = {
         note="mean over all slices; a slice without the structure counts 1 if nothing is predicted, else 0",
     ),
     "dice_2d_mean": _Column("Dice 2D, last 5", 3, note="the mean over the last five validations"),
+    "dice_3d_mean": _Column("Dice 3D, last 5", 3, note="the mean over the last five validations"),
     "dice_2d_present": _Column("Dice 2D, present", 3, note="only slices with the structure"),
     "left_empty": _Column(
         "left empty %", 1, 100, "the share of the slices without the structure where nothing is predicted"

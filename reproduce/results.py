@@ -24,6 +24,7 @@ from reproduce.table_file import Selection
 
 __all__ = ["PER_PATIENT", "Group", "Measured", "constraint_names", "measure", "read_run"]
 
+VOLUME_DICE = "val_dice_3d"  # of bundles with the handler VolumeDice
 PER_PATIENT = {"dice_3d": DICE, "hd95": HD95}  # metric -> column of patients.csv
 
 
@@ -81,7 +82,8 @@ def measure(folder: str | Path, *, selection: Selection = "last", last: int = 5)
     Args:
         folder: of the run.
         selection: the epoch.
-        last: `dice_2d_mean` and `dice_2d_spread` are mean and standard deviation over so many last validations.
+        last: `dice_2d_mean` and `dice_2d_spread` are mean and standard deviation over so many last validations, and
+            `dice_3d_mean` likewise where the bundle measures volumes in each validation.
     """
     epochs = read_run(folder)
     validated = epochs[epochs["val_dice"].notna()]
@@ -90,6 +92,8 @@ def measure(folder: str | Path, *, selection: Selection = "last", last: int = 5)
     numbers = {str(name): value for name, value in at.items() if str(name).startswith("val_")}
     numbers |= {"dice_2d": at["val_dice"], "epoch": at["epoch"], "epochs": epochs["epoch"].iloc[-1]}
     numbers |= {"dice_2d_spread": dice[-last:].std(), "dice_2d_mean": dice[-last:].mean(), **_times(epochs)}
+    if VOLUME_DICE in validated:
+        numbers["dice_3d_mean"] = validated[VOLUME_DICE].to_numpy()[-last:].mean()
     path = Path(folder) / "patients.csv"
     text = dict.fromkeys(["case", "patient", CLASS], str)
     # A case or a class may be called "NA".

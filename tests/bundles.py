@@ -93,7 +93,7 @@ TABLE = {
             "sizes": {"_target_": "monai_constraints.data.OracleSizes", "classes": "@structure"},
         },
         {"trunk#features": [8] * 6},
-        {row: {"sizes": None} for row in ("position_prior", "unbounded", "proposals")},
+        {row: {"sizes": None} for row in ("position_prior", "unbounded", "proposals", "second_round")},
         earlier={"proposals": "proposals_from"},
         lines=140,
     ),

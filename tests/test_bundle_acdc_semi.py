@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_data import SHAPE, save
+from bundle_data import SHAPE, read_csv, save
 from monai.bundle import ConfigParser
 
-from bundles import Runs, configs, messages, settings, train
+from bundles import Runs, check_written, configs, messages, run, settings, train
 from monai_constraints.data import OracleSizes, few_annotated
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
@@ -36,6 +37,7 @@ def with_sizes(runs: Runs, folder: Path, *, garbage: bool = False) -> Path:
     about = {"statistic": "Size", "classes": [3], "unit": "mm2", "margin": {}, "regressor": "abc"}
     content = {"training": training, "validation": datalist["validation"], "regressed": {"size": about}}
     about["trained_on"] = ["patient001", "patient002"]  # type: ignore[assignment]
+    content["regressed"]["volume"] = {**about, "unit": "mm3"}
     path = folder / ("garbage.json" if garbage else "list.json")
     path.write_text(json.dumps(content))
     return path
@@ -75,6 +77,69 @@ def test_half_of_a_batch_is_annotated_and_has_no_bounds(runs: Runs, tmp_path: Pa
     assert largest == pytest.approx((1.1 * 81 / (44 / 32) ** 2) ** 0.5, rel=1e-4)
 
 
+def test_a_batch_is_a_volume_with_one_bound(runs: Runs, tmp_path: Path) -> None:
+    listed = str(with_sizes(runs, tmp_path))
+    found = parser(runs, "volume", "consistency", datalist_file=listed, epoch_steps=4, **FROM_LIST)
+    assert "group" in found.get_parsed_content("loss#terms#size#loss").needs
+    batches = list(found.get_parsed_content("train#dataloader"))
+    assert len(batches) == 4 and sorted({len(batch["image"]) for batch in batches if batch["case"]}) <= [2, 3, 4]
+    others = [batch for batch in batches if batch["patient"][0] > "patient002"]
+    assert len(others) == 2 and {batch["patient"][0] for batch in others} == {"patient003", "patient004"}
+    for batch in batches:
+        assert len(set(batch["case"])) == 1 and (batch["size_bounds"] == batch["size_bounds"][0]).all()
+        _, targets = found.get_parsed_content("train#prepare_batch")(batch)
+        assert torch.allclose(targets["size_bounds"], batch["size_bounds"])  # turns and mirrors keep a volume's size
+    cases = {case["case"]: case for case in json.loads(Path(listed).read_text())["training"]}
+    for batch in others:
+        label = np.asarray(nib.load(cases[batch["case"][0]]["label"]).dataobj)  # type: ignore[attr-defined]
+        pixels = (label == 3).sum() / (44 / 32) ** 2
+        expected = [(0.9 * pixels) ** 0.5, (1.1 * pixels) ** 0.5]
+        assert batch["size_bounds"][0, 0, 0].tolist() == pytest.approx(expected, rel=1e-4)
+    # Of the validation too: the size of its volume, to within 10 %.
+    dataset = found.get_parsed_content("validate#dataset")
+    bounds = torch.stack([dataset[index]["size_bounds"] for index in range(len(dataset))])
+    assert (bounds == bounds[0]).all() and bounds[0, 0, 0, 0] > 0
+
+
+def test_a_volume_without_size_is_refused(runs: Runs, tmp_path: Path) -> None:
+    path = with_sizes(runs, tmp_path)
+    content = json.loads(path.read_text())
+    content["training"][3].pop("volume_regressed")
+    path.write_text(json.dumps(content))
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", "volume", datalist_file=str(path), **FROM_LIST)
+    assert "volume_regressed of case patient004_frame01 is missing" in messages(error.value)
+
+
+def test_a_second_round_goes_on_from_a_run(runs: Runs, tmp_path: Path) -> None:
+    """Its inference writes masks of the training cases; they narrow the bounds that the list has."""
+    first, listed = tmp_path / "first", with_sizes(runs, tmp_path)
+    shutil.copytree(runs.trained("acdc_semi"), first)
+    given = {"datalist_file": str(listed), "sizes_from": str(first), **FROM_LIST}
+    with pytest.raises((RuntimeError, FileNotFoundError)) as error:
+        train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", "second_round", **given)
+    assert "2 of 2 masks are missing" in messages(error.value) and not (tmp_path / "out").exists()
+    masks = {"datalist_file": str(listed), "datalist_key": "training", "run_dir": str(first)}
+    run(first / "inference.yaml", **masks, progress=False)
+    found = parser(runs, "second_round", **given, **{"sizes#relative": 0.05, "sizes#absolute": 0})
+    narrowed = {case["case"]: case for case in found.get_parsed_content("train#dataset").data}
+    for case in json.loads(listed.read_text())["training"][2:]:
+        mask = np.asarray(nib.load(first / "predictions" / f"{case['case']}_pred.nii.gz").dataobj)  # type: ignore
+        for number, (((low, high),),) in enumerate(case["size_regressed"]):
+            v = (mask[:, :, number] == 1).sum() * 1.5 * 1.25
+            ((a, b),) = narrowed[case["case"]]["size_regressed"][number][0]
+            both = [max(low, 0.95 * v), min(high, 1.05 * v)]
+            assert [a, b] == pytest.approx(both if both[0] <= both[1] else [low, high])
+    train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", "second_round", **given)
+    check_written(tmp_path / "out")
+
+
+def test_each_validation_has_the_3d_dice(runs: Runs) -> None:
+    folder = runs.trained("acdc_semi")
+    (row,), patients = read_csv(folder / "metrics.csv"), read_csv(folder / "patients.csv")
+    assert float(row["val_dice_3d"]) == pytest.approx(np.mean([float(one["dice"]) for one in patients]), abs=1e-5)
+
+
 def test_pasted_boxes_are_in_the_batches(runs: Runs) -> None:
     found = parser(runs, "copy_paste", **{"pasting#probability": 1.0, "epoch_steps": 1})
     (batch,) = found.get_parsed_content("train#dataloader")
@@ -96,4 +161,22 @@ def test_pasted_boxes_are_in_the_batches(runs: Runs) -> None:
 def test_refused_before_anything_is_read(options: dict[str, Any], words: str, runs: Runs, tmp_path: Path) -> None:
     with pytest.raises((RuntimeError, ValueError)) as error:
         train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", **options)
+    assert words in messages(error.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda d: d["training"][3].pop("size_regressed"), "1 of 2 cases without annotation have no size_regressed"),
+        (lambda d: d["regressed"]["size"].update(classes=[1]), "classes [1], this training takes [3]"),
+        (lambda d: d["validation"].append({**d["training"][0], "case": "again"}), "patient001 is annotated and among"),
+    ],
+)
+def test_lists_refused_before_anything_is_read(harm: Any, words: str, runs: Runs, tmp_path: Path) -> None:
+    path = with_sizes(runs, tmp_path)
+    content = json.loads(path.read_text())
+    harm(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", datalist_file=str(path), **FROM_LIST)
     assert words in messages(error.value) and not (tmp_path / "out").exists()

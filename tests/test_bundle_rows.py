@@ -12,8 +12,8 @@ from bundles import ROWS, TABLE, Runs, check_written, configs, evaluated, run, t
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
 
-# Boxes of one's own need a file of them: test_box_bundles.
-@pytest.mark.parametrize(("bundle", "row"), [pair for pair in ROWS if pair[1] != "own_boxes"])
+# Boxes of one's own need a file of them: test_box_bundles; a second round a list and masks: test_bundle_acdc_semi.
+@pytest.mark.parametrize(("bundle", "row"), [pair for pair in ROWS if pair[1] not in ("own_boxes", "second_round")])
 def test_row_trains_and_evaluates(bundle: str, row: str, runs: Runs, tmp_path: Path) -> None:
     if row == "deepcut":
         pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed: the extra crf")

@@ -29,6 +29,10 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 WRITTEN = {"residuals.csv", "regressor.json", "errors.csv", "predicted.png", "model.pt", "checkpoint.pt", "config.yaml"}
 WRITTEN |= {"datalist.json", "inference.yaml", "metadata.json", "logging.conf"}
+VOLUME_MARGIN = {
+    "_target_": "monai_constraints.constraints.ConformalMargin", "level": 0.7, "unit": "patient", "offset": 1000
+}  # fmt: skip
+CENTROID = {"_target_": "monai_constraints.constraints.Centroid", "classes": "@classes"}
 
 
 def train(data: Path, out: Path, *rows: str, **options: Any) -> None:
@@ -160,6 +164,11 @@ def test_killed_in_the_second_fold_it_goes_on_there(
         ({"annotated_count": None}, 'no case of the training list is marked "annotated": true'),
         ({"margin#level": 0.7, "margin#unit": "patient"}, "2 patients can promise a coverage of 0.667 at most"),
         ({"trunk#out_channels": 3}, "expected 1 numbers a sample"),
+        ({"volume_margin": VOLUME_MARGIN}, "2 patients can promise a coverage of 0.667 at most"),
+        (
+            {"volume_margin": VOLUME_MARGIN, "prior": None, "views": False, "statistic": CENTROID, "name": "centroid"},
+            "volume_margin for a Centroid; only sizes of slices add up",
+        ),
     ],
 )
 def test_refused_before_training(options: dict[str, Any], text: str, data: Path, tmp_path: Path) -> None:
@@ -178,6 +187,41 @@ def test_an_annotated_patient_who_is_reported(data: Path, trained: Path, tmp_pat
     with pytest.raises(Exception) as caught:
         run(trained / "inference.yaml", datalist_file=str(tmp_path / "list.json"), sizes_file=str(tmp_path / "x.json"))
     assert "trained on patient001, who is reported" in messages(caught.value) and not (tmp_path / "x.json").exists()
+
+
+def test_volumes_are_sums_over_slices(data: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(data, out, "volume", **{"max_epochs": 1, "epoch_steps": 1, "volume_margin#level": 0.6})
+    content = predict(out)
+    slices, volumes = Residuals.read(out / "residuals.csv"), Residuals.read(out / "volumes.csv")
+    assert volumes.cases == ["patient001_frame01", "patient002_frame01"] and volumes.patients[0] == "patient001"
+    for found, parts in ((volumes.true, slices.true), (volumes.predicted, slices.predicted)):
+        expected = torch.stack([parts[:3].sum(0), parts[3:].sum(0)]) * 8  # slices of 8 mm
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=0.1)
+    about = content["regressed"]["volume"]
+    assert (about["statistic"], about["classes"], about["unit"]) == ("Size", [3], "mm3")
+    assert about["regressor"] == content["regressed"]["size"]["regressor"]
+    scores = (volumes.true - volumes.predicted).abs() / (volumes.predicted + 1000).sqrt()
+    assert about["margin"]["quantile"] == [[pytest.approx(float(scores.max()), rel=1e-3)]]
+    for case in content["training"][2:]:
+        ((value,),), (((low, high),),) = case["volume_predicted"], case["volume_regressed"]
+        assert value == pytest.approx(8 * np.sum(case["size_predicted"]), rel=1e-4)
+        half = about["margin"]["quantile"][0][0] * (value + 1000) ** 0.5
+        assert high == pytest.approx(value + half, rel=1e-4)
+        assert low == pytest.approx(value - half if value - half >= 100 else 0, rel=1e-4)
+    said = json.loads((out / "regressor.json").read_text())["volume"]
+    error = float((volumes.true - volumes.predicted).abs().mean())
+    assert said["mean_absolute_error"] == [[pytest.approx(error, rel=1e-3)]] and said["position_prior"] is not None
+    assert (out / "volumes.png").stat().st_size > 1000
+    path = out / "datalist.json"
+    listed = {part: read_datalist(path, part) for part in ("training", "validation")}
+    assert len(few_annotated(listed, sizes=RegressedSizes(path, classes=3))) == 4
+    # A run that was trained without the row needs no new training.
+    (row,) = configs(BUNDLE, "rows/volume")
+    given = {"volume_margin#level": 0.6, "sizes_file": str(tmp_path / "later.json"), "progress": False}
+    run(trained / "inference.yaml", row, **given)
+    later = json.loads((tmp_path / "later.json").read_text())
+    assert set(later["regressed"]) == {"size", "volume"} and len(later["training"][3]["volume_regressed"]) == 1
 
 
 SMALL_RESNEXT = {

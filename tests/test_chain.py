@@ -30,6 +30,8 @@ def test_stages_and_whose_options_are_whose(tmp_path: Path) -> None:
     two += f"--datalist_file {tmp_path}/size/datalist.json"
     assert segmentation.made == tmp_path / "segmentation_consistency_copy_paste" / "model.pt"
     assert " ".join(segmentation.arguments).endswith(two)
+    three = stages_of(tmp_path, options=options, rows="volume,oracle", regressor_rows="volume")
+    assert [" --rows volume " in f"{' '.join(stage.arguments)} " for stage in three] == [True, False]
     assert "full_few" in alone.arguments and alone.made == tmp_path / "alone" / "model.pt"
 
 
@@ -95,6 +97,10 @@ def test_a_stage_that_fails_ends_the_chain(tmp_path: Path, capfd: pytest.Capture
     assert main(shlex.split(command)) != 0
     error = capfd.readouterr().err
     assert "regressor ended with" in error and "segmentation" not in error
+    # What both bundles have goes to both: several structures are to be regressed too.
+    command = f"semi {tmp_path}/two --rows three_classes,consistency --dataset_dir {tmp_path}/nowhere"
+    assert main(shlex.split(f"{command} --annotated_count 5 --progress False")) != 0
+    assert "train acdc_size --output_dir" in (said := capfd.readouterr().out) and "--rows three_classes --" in said
     with pytest.raises(SystemExit):
         main(shlex.split(f"semi {tmp_path}/out --rows tagz"))
     assert "tagz is neither a file nor a row of acdc_semi" in capfd.readouterr().err

@@ -14,10 +14,17 @@ import torch
 from bundle_data import AFFINE, load, make_acdc_semi, save
 
 from monai_constraints.constraints import Centroid, Root, Size
-from monai_constraints.data import OracleSizes, PositionPrior, RegressedSizes, UnknownSizes, few_annotated
+from monai_constraints.data import (  # fmt: skip
+    OracleSizes,
+    PositionPrior,
+    ReestimatedSizes,
+    RegressedSizes,
+    UnknownSizes,
+    few_annotated,
+)
 from monai_constraints.data.datasets.acdc import acdc_datalist
 from monai_constraints.data.known_sizes import slice_areas
-from monai_constraints.transforms import LabelIfAnnotatedd, PseudoLabeld, RegressedBoundsd
+from monai_constraints.transforms import LabelIfAnnotatedd, PseudoLabeld, RegressedBoundsd, RegressedVolumed
 
 SPACING = (1.5, 1.25, 8.0)
 Datalist = dict[str, Any]
@@ -32,7 +39,12 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Datalist:
     training = [{**case, "label": labels[case["case"]]} for case in cases]
     about = {"statistic": "Size", "classes": [3], "unit": "mm2", "margin": {"relative": 0.1}, "regressor": "abc"}
     about["trained_on"] = ["patient001", "patient002"]
-    return {"training": training, "validation": datalist["validation"], "regressed": {"size": about}}
+    return {"training": training, "validation": datalist["validation"], "regressed": both(about)}
+
+
+def both(about: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the sizes of slices, and of volumes."""
+    return {"size": about, "volume": {**about, "unit": "mm3"}}
 
 
 def written(content: Datalist, folder: Path) -> Path:
@@ -73,6 +85,10 @@ def say(content: Datalist, **entries: Any) -> None:
     content["regressed"]["size"].update(entries)
 
 
+def of_volumes(content: Datalist, **entries: Any) -> None:
+    content["regressed"]["volume"].update(entries)
+
+
 def of(content: Datalist, number: int) -> dict[str, Any]:
     case: dict[str, Any] = content["training"][number]
     return case
@@ -93,6 +109,10 @@ WRONG: dict[str, tuple[str, Harm, dict[str, Any]]] = {
     "class": (r"classes \[1\], this training takes \[3\]", lambda d: say(d, classes=[1]), {}),
     "unit": ("unit 'px', this training takes 'mm2'", lambda d: say(d, unit="px"), {}),
     "regressor": ("patient004_frame01 has .* another regressor", lambda d: of(d, 3).update(size_regressor="xyz"), {}),
+    "volumes' unit": ("predictions of volumes .* unit 'ml', .* 'mm3'", lambda d: of_volumes(d, unit="ml"), {}),
+    "volumes' class": (r"of volumes .* \[1\], .* takes \[3\]", lambda d: of_volumes(d, classes=[1]), {}),
+    "volumes' regressor": ("of volumes .* regressor 'x', .* 'abc'", lambda d: of_volumes(d, regressor="x"), {}),
+    "nothing of volumes": ("under 'regressed' what its 'volume'", lambda d: d["regressed"].pop("volume"), {}),
     "nothing said": ("does not say under 'regressed'", lambda d: d.pop("regressed"), {}),
     "trained on more": ("trained on patient003, who is not annotated", lambda d: saw(d, "patient003"), {}),
     "trained on the reported": ("trained on patient013, .* reported", lambda d: saw(d, "patient013"), {}),
@@ -133,6 +153,8 @@ def test_areas_and_oracle(listed: Datalist) -> None:
     assert areas[-1] == 0 and case["size_regressed"][-1] == [[[0.0, 0.0]]]
     np.testing.assert_allclose(np.array(case["size_regressed"])[:, 0, 0], np.outer(areas, [0.9, 1.1]))
     np.testing.assert_allclose(np.array(case["size_predicted"])[:, 0, 0], areas)
+    ((volume,),) = case["volume_regressed"]
+    np.testing.assert_allclose(volume, areas.sum() * SPACING[2] * np.array([0.9, 1.1]))
     with pytest.raises(ValueError, match="no label to measure"):
         OracleSizes(classes=3)([], [{"case": "a", "image": "b"}], [])
 
@@ -208,6 +230,85 @@ def test_lists_that_do_not_fit(entry: Any, words: str) -> None:
         del case["size_regressed"]
     with pytest.raises(ValueError, match=words):
         RegressedBoundsd(Size(classes=[1]), zoom=[1, 1, 1])(case)
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_cubic_millimetres_become_voxels_of_the_grid(root: bool) -> None:
+    statistic = Root(Size(classes=[1, 2])) if root else Size(classes=[1, 2])
+    bounds = RegressedVolumed(statistic, zoom=[2.0, 3.0, 1.0])
+    volume: dict[Hashable, Any] = {"case": "a", "spacing": [0.5, 2.0, 5.0], "image": torch.zeros(1, 3, 3, 3)}
+    found = bounds({**volume, "volume_regressed": [[[-30.0, 300.0]], [[None, 600.0]]]})["size_bounds"]
+    voxel = 0.5 * 2 * 2.0 * 3 * 5.0
+    expected = torch.tensor([[[0.0, 300 / voxel]], [[-float("inf"), 600 / voxel]]])
+    torch.testing.assert_close(found, statistic.link(expected))
+    assert bounds({**volume, "annotated": True})["size_bounds"].isinf().all()
+    wrong = {"is missing, the size of the whole volume": volume, r"\(K, M, 2\) is \(1, 1, 2\)": [[[1, 2]]],
+             "has a > b": [[[2, 1]]] * 2, "is no pair": [[[1]]] * 2}  # fmt: skip
+    for words, entry in wrong.items():
+        with pytest.raises(ValueError, match=words):
+            bounds(volume if entry is volume else {**volume, "volume_regressed": entry})
+    with pytest.raises(ValueError, match="RegressedVolumed: Centroid"):
+        RegressedVolumed(Centroid(classes=[1]), zoom=[1, 1, 1])
+
+
+class Band:
+    """The same bounds for all slices of any case."""
+
+    def __init__(self, pair: Any, slices: int, classes: int = 1) -> None:
+        self.bounds = [[[pair]] * classes] * slices
+
+    def __call__(self, annotated: Any, others: Any, validation: Any) -> list[dict[str, Any]]:
+        return [{**case, "size_regressed": self.bounds} for case in others]
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize(
+    ("band", "expected"),
+    [
+        ([0.0, 1000.0], [75.0, 145.0]),  # v = 110, m = 0.2 v + 13 = 35
+        ([100.0, 1000.0], [100.0, 145.0]),
+        ([0.0, 120.0], [75.0, 120.0]),
+        ([200.0, 1000.0], [200.0, 1000.0]),  # nothing in common: as it was
+        ([0.0, 50.0], [0.0, 50.0]),
+        ([None, 120.0], [75.0, 120.0]),
+        ([20.0, None], [75.0, 145.0]),
+        (None, [75.0, 145.0]),
+    ],
+)
+def test_a_second_round_narrows_the_band(band: Any, expected: list[float], axis: int, tmp_path: Path) -> None:
+    shape = (10, 12, 3) if axis == -1 else (3, 10, 12)
+    image = save(tmp_path / "a.nii.gz", np.zeros(shape, np.int16), np.eye(4))
+    mask = np.zeros(shape, np.uint8)
+    np.moveaxis(mask, axis, 0)[1].flat[:55] = 1
+    case = {"image": str(image), "case": "b/a", "spacing": [1.0, 2.0, 1.0] if axis == -1 else [1.0, 1.0, 2.0]}
+    save(tmp_path / "run" / "predictions" / "b" / "a_pred.nii.gz", mask, np.eye(4))
+    sizes = ReestimatedSizes(Band(band, 3), run=tmp_path / "run", relative=0.2, absolute=13, axis=axis)
+    (found,) = sizes([], [case], [])
+    assert found["size_regressed"][1] == [[pytest.approx(expected)]]
+    if band == [0.0, 1000.0]:
+        assert found["size_regressed"][0] == [[[0.0, 13.0]]]
+
+
+def test_masks_that_are_not_of_the_case(tmp_path: Path) -> None:
+    image = save(tmp_path / "a.nii.gz", np.zeros((10, 12, 3), np.int16), np.eye(4))
+    cases = [{"image": str(image), "case": "a"}]
+    with pytest.raises(ValueError, match="no run; name the folder"):
+        ReestimatedSizes(Band([0, 1], 3), run="")([], cases, [])
+    with pytest.raises(FileNotFoundError, match=r"1 of 1 masks .*a_pred.nii.gz; .*--datalist_key training"):
+        ReestimatedSizes(Band([0, 1], 3), run=tmp_path)([], cases, [])
+    mask = np.zeros((10, 12, 3), np.uint8)
+    mask[0] = 2
+    path = save(tmp_path / "predictions" / "a_pred.nii.gz", mask, np.eye(4))
+    for band in (Band([0, 1], 2, classes=2), Band([0, 1], 3)):
+        with pytest.raises(ValueError, match="has 3 slices and classes to 2, the bounds"):
+            ReestimatedSizes(band, run=tmp_path)([], cases, [])
+    (found,) = ReestimatedSizes(Band([0, 900], 3, classes=2), run=tmp_path, relative=0.2, absolute=1)([], cases, [])
+    assert found["size_regressed"][0] == [[[0, 1]], [[pytest.approx(8.6), pytest.approx(15.4)]]]
+    save(path, np.zeros((10, 12, 4), np.uint8), np.eye(4))
+    with pytest.raises(ValueError, match="mask"):
+        ReestimatedSizes(Band([0, 1], 3), run=tmp_path)([], cases, [])
+    with pytest.raises(ValueError, match="relative=-1"):
+        ReestimatedSizes(Band([0, 1], 3), run=tmp_path, relative=-1)
 
 
 def test_predictions_in_square_millimetres_bound_sizes_only() -> None:

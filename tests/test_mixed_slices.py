@@ -88,6 +88,24 @@ def test_batches_of_the_loader(annotated: int) -> None:
     assert len(list(slice_loader(data, batch_size=4, shuffle=False))) == -(-len(data) // 4)
 
 
+def test_volumes_of_both_kinds_by_turns() -> None:
+    data = MixedSlices(volumes(2, 5), lambda case: case, samples=40, share=0.5)
+    loader = slice_loader(data, batch_size=4, volumes=True, seed=1)
+    seen = []
+    for epoch in (1, 2):
+        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        batches = list(loader)
+        assert len(batches) == len(loader) == 10  # as many as without volumes
+        for batch in batches:
+            assert batch["slice"].tolist() == [0, 1, 2] and len(set(batch["case"])) == 1
+        seen += [batch["case"][0] for batch in batches]
+    assert [name < "c2" for name in seen] == [False, True] * 10
+    others = seen[::2]
+    assert sorted(others[:5]) == sorted(others[5:]) == ["c2", "c3", "c4", "c5", "c6"] and others[:5] != others[5:]
+    in_order = slice_loader(data, volumes=True, shuffle=False)
+    assert [batch["case"][0] for batch in in_order] == [f"c{n}" for n in range(7)]
+
+
 def test_where_no_case_says_it_those_with_a_label_are_annotated() -> None:
     cases = volumes(2, 1)
     for case in cases:

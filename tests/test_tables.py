@@ -299,6 +299,16 @@ def test_classes_have_columns_of_their_own(tmp_path: Path) -> None:
     assert "| Dice 3D rv |" in text
 
 
+def test_the_3d_dice_of_the_last_validations(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", ["0.1", "0.2", "", "0.3", "0.4", "0.5", "0.6"], cases={"p1_a": 0.6})
+    assert "dice_3d_mean" not in measure(folder).numbers
+    lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    dice = ["val_dice_3d", "0.9", "0.1", "", "0.2", "0.3", "0.4", "0.5"]
+    (folder / "metrics.csv").write_text("\n".join(f"{a},{b}" for a, b in zip(lines, dice)) + "\n", encoding="utf-8")
+    numbers = measure(folder).numbers
+    assert numbers["dice_3d_mean"] == pytest.approx(0.3) and numbers["dice_2d_mean"] == pytest.approx(0.4)
+
+
 def test_empty_slices_have_columns_where_there_are_any(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", ["0.4", "0.5"], cases={"p1": 0.5})
     text = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()

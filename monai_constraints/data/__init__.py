@@ -19,9 +19,10 @@ from .mixed_slices import MixedSlices
 from .oversampled import Oversampled
 from .preflight import Preflight
 from .readable import check_readable
+from .reestimated_sizes import ReestimatedSizes
 from .regressed_sizes import RegressedSizes
 from .residuals import Residuals
-from .samplers import GroupBatchSampler, MixedSampler, epoch_sampler
+from .samplers import GroupBatchSampler, MixedGroupSampler, MixedSampler, epoch_sampler
 from .slices import SliceDataset
 from .units import PhysicalUnits
 from .volume_file import CaseError
@@ -31,6 +32,7 @@ __all__ = [
     "CaseError",
     "GroupBatchSampler",
     "LoadCased",
+    "MixedGroupSampler",
     "MixedSampler",
     "MixedSlices",
     "OracleSizes",
@@ -38,6 +40,7 @@ __all__ = [
     "PhysicalUnits",
     "PositionPrior",
     "Preflight",
+    "ReestimatedSizes",
     "RegressedSizes",
     "Residuals",
     "SliceDataset",

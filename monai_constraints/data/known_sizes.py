@@ -10,7 +10,7 @@ import numpy as np
 
 from monai_constraints.data.few_annotated import owner
 from monai_constraints.data.loading import LoadCased, case_name
-from monai_constraints.keys import IMAGE, LABEL, SPACING, predicted_key, regressed_key
+from monai_constraints.keys import IMAGE, LABEL, SPACING, VOLUME, predicted_key, regressed_key
 
 __all__ = ["OracleSizes", "PositionPrior", "UnknownSizes", "slice_areas"]
 
@@ -26,10 +26,16 @@ def slice_areas(case: Mapping[str, Any], classes: Sequence[int], *, axis: int = 
         classes: values of the label's file.
         axis: of the slices.
     """
+    return _areas_and_thickness(case, classes, axis)[0]
+
+
+def _areas_and_thickness(case: Mapping[str, Any], classes: Sequence[int], axis: int) -> tuple[np.ndarray, float]:
+    """Areas (S, K) in mm2, and how thick a slice is in mm."""
     sample = LoadCased([IMAGE, LABEL])({key: value for key, value in case.items()})
     label = np.moveaxis(np.asarray(sample[LABEL][0]), axis, 0)
     pixel = np.prod([mm for place, mm in enumerate(sample[SPACING]) if place != axis % 3])
-    return np.stack([(label == k).sum((1, 2)) * pixel for k in classes], axis=1)
+    areas = np.stack([(label == k).sum((1, 2)) * pixel for k in classes], axis=1)
+    return areas, float(sample[SPACING][axis % 3])
 
 
 class UnknownSizes:
@@ -49,6 +55,7 @@ class UnknownSizes:
 class OracleSizes:
     """The true size -+ `relative`, and [0, 0] where the class is not there: the upper end of table 5.1.
 
+    The size of each slice, and that of the volume (`volume_regressed`), of which a training takes one.
     It reads the labels that nobody has in practice; the network never gets them.
 
     Args:
@@ -75,8 +82,13 @@ class OracleSizes:
                 "annotated, take the regressor's sizes"
             )
         margin = np.array([1 - self.relative, 1 + self.relative])
-        found = [slice_areas(case, self.classes, axis=self.axis) for case in others]
-        return [_with(case, self.name, areas, areas[..., None] * margin) for case, areas in zip(others, found)]
+        made = []
+        for case in others:
+            areas, thickness = _areas_and_thickness(case, self.classes, self.axis)
+            volume = areas.sum(0) * thickness
+            known = {regressed_key(VOLUME): (volume[:, None, None] * margin).tolist()}
+            made.append(_with(case, self.name, areas, areas[..., None] * margin) | known)
+        return made
 
 
 class PositionPrior:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from monai_constraints.data.cached_slices import CachedSlices
 from monai_constraints.data.mixed_slices import MixedSlices
-from monai_constraints.data.samplers import GroupBatchSampler, MixedSampler, epoch_sampler
+from monai_constraints.data.samplers import GroupBatchSampler, MixedGroupSampler, MixedSampler, epoch_sampler
 
 __all__ = ["collate_cases", "slice_loader"]
 
@@ -28,7 +28,8 @@ def slice_loader(
         shuffle: another order every epoch, and equally many samples for all ranks; False for evaluation, where each
             sample counts once.
         seed: the same on all ranks.
-        volumes: a batch is all slices of a volume, for constraints that these share (thesis 2.4.4).
+        volumes: a batch is all slices of a volume, for constraints that these share (thesis 2.4.4). Of `MixedSlices` an
+            epoch then has as many batches as it would have otherwise, and the share is one of volumes.
 
     Raises:
         TypeError: `volumes` of a data set that does not say which slices are of one volume.
@@ -37,7 +38,12 @@ def slice_loader(
         cases = getattr(dataset, "cases", None)
         if cases is None:
             raise TypeError(f"slice_loader: {type(dataset).__name__} has no cases; volumes=True takes CachedSlices")
-        batches = GroupBatchSampler(cases, shuffle=shuffle, seed=seed)
+        batches: Sampler[list[int]] = GroupBatchSampler(cases, shuffle=shuffle, seed=seed)
+        if shuffle and isinstance(dataset, MixedSlices):
+            steps = max(1, dataset.samples // batch_size)
+            batches = MixedGroupSampler(
+                cases, dataset.annotated, share=dataset.share, batches=steps, alone=dataset.alone, seed=seed
+            )
         return DataLoader(dataset, batch_sampler=batches, collate_fn=CachedSlices.collate)
     sampler: Sampler[int] = epoch_sampler(dataset, shuffle=shuffle, seed=seed, even=shuffle)
     if shuffle and isinstance(dataset, MixedSlices):

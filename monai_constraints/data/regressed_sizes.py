@@ -10,7 +10,7 @@ from typing import Any
 
 from monai_constraints.data.few_annotated import owner
 from monai_constraints.data.loading import case_name
-from monai_constraints.keys import regressed_key, regressor_key
+from monai_constraints.keys import VOLUME, regressed_key, regressor_key
 
 __all__ = ["RegressedSizes"]
 
@@ -24,6 +24,9 @@ class RegressedSizes:
         {"regressed": {"size": {"statistic": "Size", "classes": [3], "unit": "mm2", "margin": {...},
                                 "regressor": "<sha256>", "trained_on": ["patient001", ...]}}, "training": [...], ...}
 
+    The sizes of whole volumes, in mm3, which cases may have beside it, are said under "volume" in the same way, and
+    have to be of the same regressor, statistic and classes.
+
     Args:
         file: the datalist JSON.
         name: of the constraint.
@@ -33,7 +36,7 @@ class RegressedSizes:
     Raises (when called):
         ValueError: the file says nothing of the regressor; another statistic, unit or classes; a case without
             bounds, or with those of another regressor; a regressor that was trained on a patient who is not annotated
-            here, or who is reported.
+            here, or who is reported; sizes of volumes of which the file does not say the like.
     """
 
     def __init__(
@@ -56,13 +59,11 @@ class RegressedSizes:
         others: Sequence[dict[str, Any]],
         validation: Sequence[dict[str, Any]],
     ) -> list[dict[str, Any]]:
-        about = self._about()
-        for key, expected in self.expected.items():
-            if about.get(key) != expected:
-                raise ValueError(
-                    f"RegressedSizes: the predictions of {self.file} have {key} {about.get(key)!r}, this training "
-                    f"takes {expected!r}; predict again with it, or change the training's structure"
-                )
+        about = self._about(self.name)
+        self._check_about(about, self.expected)
+        if any(regressed_key(VOLUME) in case for case in others):
+            same = {**self.expected, "unit": "mm3", "regressor": about["regressor"]}
+            self._check_about(self._about(VOLUME), same, " of volumes")
         self._check_patients(set(about.get("trained_on", [])), annotated, validation)
         key, checksum = regressed_key(self.name), regressor_key(self.name)
         without = [case_name(case) for case in others if key not in case]
@@ -79,17 +80,25 @@ class RegressedSizes:
             )
         return [dict(case) for case in others]
 
-    def _about(self) -> Mapping[str, Any]:
+    def _check_about(self, about: Mapping[str, Any], wanted: Mapping[str, Any], which: str = "") -> None:
+        for key, expected in wanted.items():
+            if about.get(key) != expected:
+                raise ValueError(
+                    f"RegressedSizes: the predictions{which} of {self.file} have {key} {about.get(key)!r}, this "
+                    f"training takes {expected!r}; predict again with it, or change the training's structure"
+                )
+
+    def _about(self, name: str) -> Mapping[str, Any]:
         if not self.file:
             raise ValueError(
                 "RegressedSizes: no datalist_file, so the cases without annotation have no bounds; train acdc_size and "
                 "predict first (monai-constraints semi does both), or take the row oracle or position_prior"
             )
         content = json.loads(Path(self.file).read_text(encoding="utf-8"))
-        about = content.get(REGRESSED, {}).get(self.name)
+        about = content.get(REGRESSED, {}).get(name)
         if not isinstance(about, dict) or not about.get("regressor"):
             raise ValueError(
-                f"RegressedSizes: {self.file} does not say under {REGRESSED!r} what its {self.name!r} are and which "
+                f"RegressedSizes: {self.file} does not say under {REGRESSED!r} what its {name!r} are and which "
                 "regressor made them; write it with the regressor's inference"
             )
         return about

@@ -90,6 +90,26 @@ class Residuals:
             true=true, predicted=predicted, prior=None if bool(prior.isnan().all()) else prior,
         )  # fmt: skip
 
+    def volumes(self, thickness: Sequence[float]) -> Residuals:
+        """Sizes of whole volumes in mm3, V = sum_S d R(x_S) (thesis 2.4.4), one a case: true, predicted, the prior's.
+
+        Args:
+            thickness: (N) of each slice, in mm.
+        """
+        names = list(dict.fromkeys(self.cases))
+        first = [self.cases.index(name) for name in names]
+        member = torch.tensor([names.index(name) for name in self.cases])
+        mm = torch.as_tensor(thickness, dtype=torch.float32).reshape(-1, 1, 1)
+
+        def summed(sizes: Tensor) -> Tensor:
+            return sizes.new_zeros(len(names), *sizes.shape[1:]).index_add(0, member, sizes * mm)
+
+        return Residuals(
+            patients=[self.patients[i] for i in first], cases=names, slices=[0] * len(names), true=summed(self.true),
+            predicted=summed(self.predicted), folds=[self.folds[i] for i in first], classes=self.classes,
+            prior=None if self.prior is None else summed(self.prior),
+        )  # fmt: skip
+
     def errors(self, *, prior: bool = False) -> Tensor:
         """Mean absolute error of each class and value, (K, M); of the position prior where asked for."""
         predicted = self.prior if prior else self.predicted

@@ -12,7 +12,7 @@ from monai.data import DistributedSampler
 from torch import distributed
 from torch.utils.data import Dataset, Sampler
 
-__all__ = ["GroupBatchSampler", "MixedSampler", "epoch_sampler"]
+__all__ = ["GroupBatchSampler", "MixedGroupSampler", "MixedSampler", "epoch_sampler"]
 
 
 class GroupBatchSampler(Sampler[list[int]]):
@@ -154,6 +154,52 @@ class MixedSampler(Sampler[int]):
                 generator = np.random.default_rng([self.seed, kind, turn])
                 orders[kind, turn] = generator.permutation(len(self.kinds[kind])).tolist()
             yield self.kinds[kind][orders[kind, turn][place]]
+
+
+class MixedGroupSampler(Sampler[list[int]]):
+    """Batches of one whole group each, such as the slices of a volume, of which a share is of one kind (thesis 2.4.4).
+
+    Which group comes when is the order of `MixedSampler`: with a share of 1/2 every second batch is of the kind.
+
+    Args:
+        groups: the group of every sample of the data set.
+        chosen: of every sample, whether its group is of the kind; the first sample speaks for the group.
+        share, alone, seed, num_replicas, rank: as in `MixedSampler`.
+        batches: of an epoch, over all ranks.
+
+    Raises:
+        ValueError: as `MixedSampler`.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Hashable],
+        chosen: Sequence[bool],
+        *,
+        share: float,
+        batches: int,
+        alone: int = 0,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        members: dict[Hashable, list[int]] = defaultdict(list)
+        for index, group in enumerate(groups):
+            members[group].append(index)
+        self.members = list(members.values())
+        self.order = MixedSampler(
+            [chosen[own[0]] for own in self.members], share=share, samples=batches, alone=alone, seed=seed,
+            num_replicas=num_replicas, rank=rank,
+        )  # fmt: skip
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (list(self.members[number]) for number in self.order)
 
 
 def epoch_sampler(

@@ -17,6 +17,7 @@ from monai_constraints.handlers.satisfaction import Satisfaction
 from monai_constraints.handlers.schedule import Constant, Exponential, Linear, Schedule
 from monai_constraints.handlers.slice_dice import SliceDice
 from monai_constraints.handlers.trained_loader import TrainedCheckpointLoader
+from monai_constraints.handlers.volume_dice import VolumeDice
 from monai_constraints.handlers.volume_metrics import VolumeMetrics
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "Schedule",
     "SliceDice",
     "TrainedCheckpointLoader",
+    "VolumeDice",
     "VolumeMetrics",
 ]

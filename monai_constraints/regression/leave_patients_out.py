@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_constraints.constraints import ConformalMargin, Margin, highest_level
+from monai_constraints.constraints import ConformalMargin, Margin, Size, highest_level
 from monai_constraints.data import CachedSlices, PhysicalUnits, PositionPrior, Residuals
 from monai_constraints.files import replacing
-from monai_constraints.keys import PATIENT, SLICE, SPACING
+from monai_constraints.keys import PATIENT, SLICE, SPACING, VOLUME
 from monai_constraints.pictures import plot_predicted
 from monai_constraints.regression.value_trainer import ValueTrainer
 
@@ -25,6 +25,7 @@ __all__ = ["LeavePatientsOut"]
 logger = logging.getLogger(__name__)
 
 CHECKPOINT, MODEL, RESIDUALS, SUMMARY = "checkpoint.pt", "model.pt", "residuals.csv", "regressor.json"
+VOLUMES = "volumes.csv"
 
 
 class LeavePatientsOut:
@@ -51,12 +52,15 @@ class LeavePatientsOut:
         max_folds: more patients than that are left out in groups.
         views: predict by the mean over turned and mirrored images.
         margin: of the bounds; its coverage of each patient by the others is reported.
+        volume_margin: of the size of whole volumes, the sum over their slices in mm3, which is then measured too, in
+            `volumes.csv` and `volumes.png`; None: slices alone.
         prior: predicts the annotated patients without images, for comparison; None for other statistics than sizes.
         output_dir: the folder of the run.
         resume: go on after the last complete fold.
 
     Raises (when called):
-        ValueError: fewer than two patients, a checkpoint of other folds, or more than the patients can promise.
+        ValueError: fewer than two patients, a checkpoint of other folds, or more than the patients can promise. Before:
+            a volume's margin for another statistic than a size.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class LeavePatientsOut:
         max_folds: int = 10,
         views: bool = True,
         prior: PositionPrior | None = None,
+        volume_margin: Margin | None = None,
         resume: bool = False,
     ) -> None:
         if min(max_epochs, interval) < 1 or max_folds < 2:
@@ -85,6 +90,12 @@ class LeavePatientsOut:
             raise ValueError(
                 f"LeavePatientsOut: classes {list(classes)} and class_names {list(class_names)}; name each"
             )
+        if volume_margin is not None and not isinstance(units.statistic.ruled, Size):
+            raise ValueError(
+                f"LeavePatientsOut: volume_margin for a {type(units.statistic.ruled).__name__}; only sizes of slices "
+                "add up to that of their volume, so learn a Size, or leave the margin out"
+            )
+        self.volume_margin = volume_margin
         self.names = list(class_names)
         self.epochs = sorted({*range(interval, max_epochs, interval), max_epochs})
         self.max_folds, self.views, self.prior, self.resume = max_folds, views, prior, resume
@@ -95,7 +106,8 @@ class LeavePatientsOut:
         dataset = self.trainer.dataset
         owners = [dataset[index][PATIENT] for index in range(len(dataset))]
         folds = self.folds(owners)
-        self.check_level(len(set(owners)), len(owners))
+        self.check_level(self.margin, len(set(owners)), len(owners))
+        self.check_level(self.volume_margin, len(set(owners)), len(set(dataset.cases)), "volume")
         done = self._done(folds)
         for number, patients in enumerate(folds):
             if number < len(done):
@@ -119,9 +131,14 @@ class LeavePatientsOut:
         )  # fmt: skip
         residuals.write(self.folder / RESIDUALS)
         plot_predicted(residuals, self.folder / "predicted.png", unit=self.units.unit, names=self.names)
+        volumes = None
+        if self.volume_margin is not None:
+            volumes = residuals.volumes(spacing[:, self.units.axis % 3].tolist())
+            volumes.write(self.folder / VOLUMES)
+            plot_predicted(volumes, self.folder / "volumes.png", unit="mm3", names=self.names)
         epochs = self.epochs[best]
         network = self.trainer(every, epochs=epochs, what="all patients", number=len(folds))
-        self._summarise(residuals, epochs, len(folds))
+        self._summarise(residuals, volumes, epochs, len(folds))
         with replacing(self.folder / MODEL) as temporary:
             torch.save(network.state_dict(), temporary)
         self.trainer.network.load_state_dict(network.state_dict())
@@ -138,16 +155,16 @@ class LeavePatientsOut:
         count = min(len(patients), self.max_folds)
         return [patients[number::count] for number in range(count)]
 
-    def check_level(self, patients: int, slices: int) -> None:
-        """Refuse a margin that so many patients and slices cannot promise, before anything is trained."""
-        if not isinstance(self.margin, ConformalMargin):
+    @staticmethod
+    def check_level(margin: Margin | None, patients: int, count: int, of: str = "slice") -> None:
+        """Refuse a margin that so many patients, and slices or volumes, cannot promise, before anything is trained."""
+        if not isinstance(margin, ConformalMargin):
             return
-        unit, level = self.margin.unit, self.margin.level
-        count = patients if unit == "patient" else slices
-        if level > highest_level(count) + 1e-9:
+        number, unit = (patients, "patient") if margin.unit == "patient" else (count, of)
+        if margin.level > highest_level(number) + 1e-9:
             raise ValueError(
-                f"LeavePatientsOut: {count} {unit}s can promise a coverage of {highest_level(count):.3f} at most, "
-                f"the margin's level is {level}; ask for less, annotate more, or take unit='slice'"
+                f"LeavePatientsOut: {number} {unit}s can promise a coverage of {highest_level(number):.3f} at most, "
+                f"the margin's level is {margin.level}; ask for less, annotate more, or take unit='slice'"
             )
 
     def _fold(self, number: int, patients: Sequence[str], owners: Sequence[str], count: int) -> Tensor:
@@ -194,23 +211,30 @@ class LeavePatientsOut:
         logger.info("LeavePatientsOut: %d of %d folds are done.", len(content["predicted"]), len(folds))
         return list(content["predicted"])
 
-    def _summarise(self, residuals: Residuals, epochs: int, folds: int) -> None:
+    def _summarise(self, residuals: Residuals, volumes: Residuals | None, epochs: int, folds: int) -> None:
         patients = sorted(set(residuals.patients))
-        self.margin.fit(residuals.predicted, residuals.true, residuals.patients)
-        about = self.margin.describe()
-        errors = residuals.errors().tolist()
-        prior = None if residuals.prior is None else residuals.errors(prior=True).tolist()
         content: dict[str, Any] = {
             "statistic": type(self.units.statistic.ruled).__name__, "classes": self.classes, "unit": self.units.unit,
-            "trained_on": patients, "folds": folds, "epochs": epochs, "mean_absolute_error": errors,
-            "position_prior": prior, "highest_level_of_patients": round(highest_level(len(patients)), 4),
-            "margin": about,
+            "trained_on": patients, "folds": folds, "epochs": epochs,
+            "highest_level_of_patients": round(highest_level(len(patients)), 4), **_measured(residuals, self.margin),
         }  # fmt: skip
-        try:
-            slices, whole = residuals.coverage(self.margin)
-            content["held_out_coverage"] = {"slices": round(slices, 4), "patients": round(whole, 4)}
-        except ValueError:
-            content["held_out_coverage"] = None  # one patient fewer cannot promise this level
+        if volumes is not None and self.volume_margin is not None:
+            content[VOLUME] = {"unit": "mm3", **_measured(volumes, self.volume_margin, "volumes")}
         with replacing(self.folder / SUMMARY) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         logger.info("LeavePatientsOut: %s", json.dumps(content))
+
+
+def _measured(residuals: Residuals, margin: Margin, what: str = "slices") -> dict[str, Any]:
+    """Errors beside the prior's, the margin that they make, and what it covers of each patient made of the others."""
+    margin.fit(residuals.predicted, residuals.true, residuals.patients)
+    content: dict[str, Any] = {
+        "mean_absolute_error": residuals.errors().tolist(),
+        "position_prior": None if residuals.prior is None else residuals.errors(prior=True).tolist(),
+        "margin": margin.describe(),
+    }
+    try:
+        share, whole = residuals.coverage(margin)
+        return {**content, "held_out_coverage": {what: round(share, 4), "patients": round(whole, 4)}}
+    except ValueError:
+        return {**content, "held_out_coverage": None}  # one patient fewer cannot promise this level

@@ -10,7 +10,7 @@ from .annotation.boxes_from_file import BoxesFromFiled, BoxesOfSliced
 from .annotation.full_annotation import FullyAnnotatedd
 from .annotation.label_if_annotated import LabelIfAnnotatedd
 from .annotation.pseudo_labels import PseudoLabeld
-from .annotation.regressed import RegressedBoundsd
+from .annotation.regressed import RegressedBoundsd, RegressedVolumed
 from .annotation.scribbles import FullLabeld, ScribbleLabeld
 from .annotation.structure import OneStructured
 from .annotation.weak_labels import ErodedLabeld, PointLabeld
@@ -58,6 +58,7 @@ __all__ = [
     "PseudoLabeld",
     "RandDihedrald",
     "RegressedBoundsd",
+    "RegressedVolumed",
     "ScalePercentilesd",
     "ScribbleLabeld",
     "SaveMaskd",

@@ -10,7 +10,7 @@ from .boxes_from_file import BoxesFromFiled, BoxesOfSliced
 from .full_annotation import FullyAnnotatedd
 from .label_if_annotated import LabelIfAnnotatedd
 from .pseudo_labels import PseudoLabeld
-from .regressed import RegressedBoundsd
+from .regressed import RegressedBoundsd, RegressedVolumed
 from .scribbles import FullLabeld, ScribbleLabeld
 from .structure import OneStructured
 from .weak_labels import ErodedLabeld, PointLabeld
@@ -32,6 +32,7 @@ __all__ = [
     "PointLabeld",
     "PseudoLabeld",
     "RegressedBoundsd",
+    "RegressedVolumed",
     "ScribbleLabeld",
     "Values",
     "common_bounds",

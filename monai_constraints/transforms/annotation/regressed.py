@@ -1,7 +1,8 @@
-"""Regressed bounds of a case, in mm2 of all its slices, as bounds of one slice on the network's grid (thesis 5.3)."""
+"""Regressed bounds of the slices (mm2) or the volume (mm3) of a case, as bounds on the network's grid (thesis 5.3)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,9 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from ...constraints import Size, Statistic, check_bounds
-from ...keys import ANNOTATED, CASE, IMAGE, SLICE, SPACING, bounds_key, regressed_key
+from ...keys import ANNOTATED, CASE, IMAGE, SLICE, SPACING, VOLUME, bounds_key, regressed_key
 
-__all__ = ["RegressedBoundsd"]
+__all__ = ["RegressedBoundsd", "RegressedVolumed"]
 
 FREE = (-float("inf"), float("inf"))
 
@@ -40,12 +41,7 @@ class RegressedBoundsd(Transform):
     """
 
     def __init__(self, statistic: Statistic, *, name: str = "size", zoom: Sequence[float], axis: int = -1) -> None:
-        if not isinstance(statistic.ruled, Size) or statistic.classes is None:
-            raise ValueError(
-                f"RegressedBoundsd: {type(statistic.ruled).__name__}, classes={statistic.classes}; predictions in mm2 "
-                "bound a Size, with classes=[...]"
-            )
-        self.statistic, self.classes, self.axis = statistic, len(statistic.classes), axis
+        self.statistic, self.classes, self.axis = statistic, _count(statistic, type(self).__name__), axis
         self.key, self.output = regressed_key(name), bounds_key(name)
         self.pixel = [size for place, size in enumerate(zoom) if place != axis % 3]
 
@@ -57,9 +53,7 @@ class RegressedBoundsd(Transform):
             bounds = torch.tensor(FREE).expand(self.classes, 1, 2).clone()
         else:
             bounds = self._read(data, self._slices(data)[int(data[SLICE])]) / self._mm2(data)
-            # No size is negative: what was predicted below 0 is taken as nothing.
-            bounds = torch.where(bounds.isinf(), bounds, bounds.clamp_min(0))
-        return {**data, self.output: self.statistic.link(bounds)}
+        return {**data, self.output: self.statistic.link(_not_negative(bounds))}
 
     def _check(self, data: Mapping[Hashable, Any]) -> None:
         if self._free(data):
@@ -83,17 +77,7 @@ class RegressedBoundsd(Transform):
         return slices
 
     def _read(self, data: Mapping[Hashable, Any], one: Any) -> Tensor:
-        try:
-            found = torch.tensor([[_pair(pair) for pair in row] for row in one], dtype=torch.float32)
-            if found.shape != (self.classes, 1, 2):
-                raise ValueError(f"(K, M, 2) is {tuple(found.shape)}")
-            check_bounds(found, classes=self.classes, name="bounds")
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self._where(data)} has {one} for a slice, expected K={self.classes} lists of one pair [a, b] "
-                f"({error}); predict the case again with these classes"
-            ) from error
-        return found
+        return _pairs(one, self.classes, f"{self._where(data)} has {one} for a slice")
 
     def _mm2(self, data: Mapping[Hashable, Any]) -> float:
         """The area of a pixel of the network's grid."""
@@ -102,6 +86,70 @@ class RegressedBoundsd(Transform):
 
     def _where(self, data: Mapping[Hashable, Any]) -> str:
         return f"RegressedBoundsd: {self.key} of case {data.get(CASE)}"
+
+
+class RegressedVolumed(Transform):
+    """[a, b] = f of the size of a whole volume (thesis 2.4.4, 5.3), which all its slices have, for `GroupPooling`.
+
+    The case has `volume_regressed`, K lists of M pairs in mm3, where null is not known; an annotated case has none and
+    needs none. Put it among the transforms of the volume, before it is cut in slices.
+
+    Args:
+        statistic: a Size or the Root of one, with the network's classes=[...]; the same object as in the loss.
+        name: of the constraint; `<name>_bounds` (K, M, 2) is written.
+        zoom: voxels of the file per voxel of the network's grid, along each axis of the volume (`ToGridd.zoom`).
+
+    Raises:
+        ValueError: for another statistic than a size; no such entry, not K lists of M pairs, NaN, or a > b.
+    """
+
+    def __init__(self, statistic: Statistic, *, name: str = "size", zoom: Sequence[float]) -> None:
+        self.statistic, self.classes = statistic, _count(statistic, type(self).__name__)
+        self.key, self.output, self.zoom = regressed_key(VOLUME), bounds_key(name), list(zoom)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if data.get(ANNOTATED):
+            return {**data, self.output: torch.tensor(FREE).expand(self.classes, 1, 2).clone()}
+        where = f"RegressedVolumed: {self.key} of case {data.get(CASE)}"
+        if not isinstance(data.get(self.key), Sequence):
+            raise ValueError(
+                f"{where} is missing, the size of the whole volume; predict the cases with the row volume of the "
+                "regressor, or mark the case as annotated"
+            )
+        given = data[self.key]
+        voxel = math.prod(float(mm) * factor for mm, factor in zip(data[SPACING], self.zoom))
+        bounds = _pairs(given, self.classes, f"{where} is {given}") / voxel
+        return {**data, self.output: self.statistic.link(_not_negative(bounds))}
+
+
+def _count(statistic: Statistic, who: str) -> int:
+    """The number of classes of a size."""
+    if not isinstance(statistic.ruled, Size) or statistic.classes is None:
+        raise ValueError(
+            f"{who}: {type(statistic.ruled).__name__}, classes={statistic.classes}; predictions in mm2 or mm3 bound a "
+            "Size, with classes=[...]"
+        )
+    return len(statistic.classes)
+
+
+def _not_negative(bounds: Tensor) -> Tensor:
+    """No size is negative: what was predicted below 0 is taken as nothing."""
+    return torch.where(bounds.isinf(), bounds, bounds.clamp_min(0))
+
+
+def _pairs(given: Any, classes: int, where: str) -> Tensor:
+    """Bounds (K, 1, 2) of K lists of one pair."""
+    try:
+        found = torch.tensor([[_pair(pair) for pair in row] for row in given], dtype=torch.float32)
+        if found.shape != (classes, 1, 2):
+            raise ValueError(f"(K, M, 2) is {tuple(found.shape)}")
+        check_bounds(found, classes=classes, name="bounds")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}, expected K={classes} lists of one pair [a, b] ({error}); predict the case again with these "
+            "classes"
+        ) from error
+    return found
 
 
 def _pair(pair: Sequence[float | None] | None) -> list[float]:
