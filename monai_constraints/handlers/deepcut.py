@@ -15,13 +15,14 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import monai_constraints.columns as columns
 from monai_constraints.constraints.intervals import box_mask
 from monai_constraints.constraints.plain import plain
 from monai_constraints.data import CachedSlices
+from monai_constraints.handlers.proposed_slices import ProposedSlices
 from monai_constraints.keys import BOXES, IMAGE, WEAK
 from monai_constraints.networks import check_reinitialisable, reinitialise
 from monai_constraints.pictures import plot_proposals
@@ -139,7 +140,7 @@ class DeepCut:
         mine = self._boxed[rank::world]
         with tqdm(total=len(mine), desc="proposals", disable=not self.progress or rank > 0) as bar:
             for start in range(0, len(mine), CHUNK):
-                slices = _Slices(self.crf, *self._seen(trainer, network, mine[start : start + CHUNK]))
+                slices = ProposedSlices(self.crf, *self._seen(trainer, network, mine[start : start + CHUNK]))
                 # A generator of its own: the loader would take a number from the training's.
                 loader = DataLoader(slices, batch_size=None, num_workers=self._workers(), generator=torch.Generator())
                 for index, proposal in zip(mine[start:], loader):
@@ -241,21 +242,6 @@ class DeepCut:
         network.train(training)
         probabilities, images, masks = (torch.cat(part) for part in zip(*parts))
         return probabilities, images, masks
-
-
-class _Slices(Dataset[Tensor]):
-    """What the processes work on: an item is the proposal (H, W) of one slice."""
-
-    def __init__(self, crf: DenseCRF, probabilities: Tensor, images: Tensor, boxes: Tensor) -> None:
-        self.crf, self.probabilities, self.images, self.boxes = crf, probabilities, images, boxes
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def __getitem__(self, index: int) -> Tensor:
-        q = self.crf(self.probabilities[index].numpy(), self.images[index].numpy())
-        q[1:][~self.boxes[index].numpy()] = -1  # no class outside of its boxes; the background may be anywhere
-        return torch.from_numpy(q.argmax(0).astype(np.uint8))
 
 
 def _bare(network: Any) -> nn.Module:
