@@ -217,9 +217,8 @@ def test_volumes_are_sums_over_slices(data: Path, trained: Path, tmp_path: Path)
     listed = {part: read_datalist(path, part) for part in ("training", "validation")}
     assert len(few_annotated(listed, sizes=RegressedSizes(path, classes=3))) == 4
     # A run that was trained without the row needs no new training.
-    (row,) = configs(BUNDLE, "rows/volume")
-    given = {"volume_margin#level": 0.6, "sizes_file": str(tmp_path / "later.json"), "progress": False}
-    run(trained / "inference.yaml", row, **given)
+    given = {"volume_margin": {**VOLUME_MARGIN, "level": 0.6}, "sizes_file": str(tmp_path / "later.json")}
+    run(trained / "inference.yaml", **given, progress=False)
     later = json.loads((tmp_path / "later.json").read_text())
     assert set(later["regressed"]) == {"size", "volume"} and len(later["training"][3]["volume_regressed"]) == 1
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_constraints.data.few_annotated import SizeSource
 from monai_constraints.data.loading import LoadCased, case_name
-from monai_constraints.keys import IMAGE, SPACING, regressed_key
+from monai_constraints.keys import CASE, IMAGE, SPACING, regressed_key
 
 __all__ = ["ReestimatedSizes"]
 
@@ -93,8 +93,8 @@ class ReestimatedSizes:
 
     def _areas(self, case: Mapping[str, Any], file: Path) -> np.ndarray:
         """The areas (S, K) in mm2 of the classes 1 .. K that the mask has."""
-        known = {SPACING: case[SPACING]} if case.get(SPACING) is not None else {}
-        sample = LoadCased([IMAGE, "mask"])({IMAGE: case[IMAGE], "mask": str(file), "case": case_name(case), **known})
+        files = {IMAGE: case[IMAGE], "mask": str(file), SPACING: case.get(SPACING), CASE: case_name(case)}
+        sample = LoadCased([IMAGE, "mask"])(files)
         mask = np.moveaxis(np.asarray(sample["mask"][0]), self.axis, 0)
         pixel = math.prod(mm for place, mm in enumerate(sample[SPACING]) if place != self.axis % 3)
         return np.stack([(mask == k).sum((1, 2)) * pixel for k in range(1, 1 + max(1, int(mask.max())))], axis=1)
