@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,8 @@ class ReestimatedSizes:
 
     def _areas(self, case: Mapping[str, Any], file: Path) -> np.ndarray:
         """The areas (S, K) in mm2 of the classes 1 .. K that the mask has."""
-        files = {IMAGE: case[IMAGE], "mask": str(file), SPACING: case.get(SPACING), CASE: case_name(case)}
-        sample = LoadCased([IMAGE, "mask"])(files)
+        files: dict[Hashable, Any] = {IMAGE: case[IMAGE], "mask": str(file), CASE: case_name(case)}
+        sample = LoadCased([IMAGE, "mask"])({**files, SPACING: case.get(SPACING)})
         mask = np.moveaxis(np.asarray(sample["mask"][0]), self.axis, 0)
         pixel = math.prod(mm for place, mm in enumerate(sample[SPACING]) if place != self.axis % 3)
         return np.stack([(mask == k).sum((1, 2)) * pixel for k in range(1, 1 + max(1, int(mask.max())))], axis=1)
