@@ -45,6 +45,7 @@ def with_sizes(runs: Runs, folder: Path, *, garbage: bool = False) -> Path:
 
 def parser(runs: Runs, *rows: str, **options: Any) -> ConfigParser:
     found = ConfigParser(ConfigParser.load_config_files(configs("acdc_semi", "train", *(f"rows/{r}" for r in rows))))
+    options = {"annotated_epochs": 0, **options}  # the others are in the first batch
     for key, value in settings("acdc_semi", *rows, dataset_dir=str(runs.data("acdc_semi")), **options).items():
         found[key] = value
     return found

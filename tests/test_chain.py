@@ -65,7 +65,7 @@ def test_no_reported_patient_enters_any_stage(runs: Runs, tmp_path: Path) -> Non
     """Labels of reported patients, and of those who are not annotated, may be anything: the weights are the same."""
     tiny = {**GRID, "trunk#features": FEATURES, "epoch_steps": 1, "max_epochs": 1, "val_interval": 1}
     words = [text for key, value in tiny.items() for text in (f"--{key}", str(value))]
-    small = "--max_epochs 1 --epoch_steps 1 --val_interval 1 --margin#level 0.6 --regressor#features '[4, 4, 8, 8, 8]'"
+    small = "--max_epochs 1 --epoch_steps 1 --val_interval 1 --margin#level 0.6 --trunk#features '[4, 4, 8, 8, 8, 4]'"
     found = []
     for garbage in (False, True):
         listed = json.loads(with_sizes(runs, tmp_path, garbage=garbage).read_text())
