@@ -71,7 +71,8 @@ def test_no_reported_patient_enters_any_stage(runs: Runs, tmp_path: Path) -> Non
         listed = json.loads(with_sizes(runs, tmp_path, garbage=garbage).read_text())
         del listed["regressed"]
         for case in listed["training"]:
-            case.pop("size_regressed", None), case.pop("size_predicted", None)
+            for key in ("size_regressed", "size_predicted", "volume_regressed", "volume_predicted"):
+                case.pop(key, None)
         path, folder = tmp_path / f"own_{garbage}.json", tmp_path / f"chain_{garbage}"
         path.write_text(json.dumps(listed))
         given = ["--regressor", small, "--datalist_file", str(path), "--progress", "False", *words]
