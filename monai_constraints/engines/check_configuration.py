@@ -12,6 +12,7 @@ from typing import Any
 
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, ReferenceResolver
 
+from monai_constraints.data.preflight import check_rows
 from monai_constraints.engines.configuration import running_parser
 from monai_constraints.engines.refusal import show_refusals
 
@@ -30,12 +31,13 @@ def check_configuration() -> None:
     there. From here on errors are shown by their reason (`show_refusals`).
 
     Raises:
-        ValueError: as `check_names`.
+        ValueError: as `check_names`; rows that do not go together, as `check_rows`.
         RuntimeError: outside of a configuration.
     """
     show_refusals()
     parser = running_parser()
     kind = "train" if "train" in parser else "inference"
+    check_rows(parser.get("rows") or [])  # before anything is made of them: two that do not fit may fail anywhere
     root = Path(str(parser.get_parsed_content("bundle_root"))) if "bundle_root" in parser else Path()
     path = root / "configs" / f"{kind}.yaml"
     if path.is_file():
