@@ -122,7 +122,7 @@ def test_a_second_round_goes_on_from_a_run(runs: Runs, tmp_path: Path) -> None:
     assert "2 of 2 masks are missing" in messages(error.value) and not (tmp_path / "out").exists()
     masks = {"datalist_file": str(listed), "datalist_key": "training", "run_dir": str(first)}
     run(first / "inference.yaml", **masks, progress=False)
-    found = parser(runs, "second_round", **given, **{"sizes#relative": 0.05, "sizes#absolute": 0})
+    found = parser(runs, "second_round", **given, **{"narrowed#relative": 0.05, "narrowed#absolute": 0})
     narrowed = {case["case"]: case for case in found.get_parsed_content("train#dataset").data}
     for case in json.loads(listed.read_text())["training"][2:]:
         mask = np.asarray(nib.load(first / "predictions" / f"{case['case']}_pred.nii.gz").dataobj)  # type: ignore
@@ -133,6 +133,29 @@ def test_a_second_round_goes_on_from_a_run(runs: Runs, tmp_path: Path) -> None:
             assert [a, b] == pytest.approx(both if both[0] <= both[1] else [low, high])
     train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", "second_round", **given)
     check_written(tmp_path / "out")
+
+
+@pytest.mark.parametrize(("row", "option"), [("proposals", "proposals_from"), ("second_round", "sizes_from")])
+def test_a_run_with_other_annotated_patients_is_refused(row: str, option: str, runs: Runs, tmp_path: Path) -> None:
+    """Its network may have seen the masks of those who are reported here."""
+    listed = json.loads(with_sizes(runs, tmp_path).read_text())
+    for case in listed["training"][:2]:
+        case["patient"] += "b"
+    listed["regressed"] = {
+        name: {**about, "trained_on": [f"{one}b" for one in about["trained_on"]]}
+        for name, about in listed["regressed"].items()
+    }
+    (tmp_path / "other.json").write_text(json.dumps(listed))
+    given = {"datalist_file": str(tmp_path / "other.json"), **FROM_LIST}
+    wrong = {
+        str(runs.trained("acdc_semi")): "trained on the masks of patient001, patient002",
+        "": "no earlier run",
+        str(tmp_path): "config.yaml is missing",
+    }
+    for folder, words in wrong.items():
+        with pytest.raises((RuntimeError, FileNotFoundError)) as error:
+            train("acdc_semi", runs.data("acdc_semi"), tmp_path / "out", row, **given, **{option: folder})
+        assert words in messages(error.value) and not (tmp_path / "out").exists()
 
 
 def test_each_validation_has_the_3d_dice(runs: Runs) -> None:

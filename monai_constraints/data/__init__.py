@@ -22,6 +22,7 @@ from .readable import check_readable
 from .reestimated_sizes import ReestimatedSizes
 from .regressed_sizes import RegressedSizes
 from .residuals import Residuals
+from .same_annotated import SameAnnotated
 from .samplers import GroupBatchSampler, MixedGroupSampler, MixedSampler, epoch_sampler
 from .slices import SliceDataset
 from .units import PhysicalUnits
@@ -43,6 +44,7 @@ __all__ = [
     "ReestimatedSizes",
     "RegressedSizes",
     "Residuals",
+    "SameAnnotated",
     "SliceDataset",
     "TwoCircles",
     "UnknownSizes",

@@ -9,7 +9,7 @@ from monai_constraints.data.datalist import choose_cases
 from monai_constraints.data.loading import case_name
 from monai_constraints.keys import ANNOTATED, LABEL, PATIENT, SCRIBBLE
 
-__all__ = ["SizeSource", "few_annotated", "owner"]
+__all__ = ["Case", "SizeSource", "few_annotated", "listed", "owner"]
 
 Case = dict[str, Any]
 NOT_TO_BE_USED = (LABEL, SCRIBBLE)
@@ -67,8 +67,8 @@ def few_annotated(
     names = {owner(case) for case in chosen}
     if marked and sorted(names) != marked:
         raise ValueError(
-            f"few_annotated: the datalist marks {_listed(marked)} as annotated, annotated_count={count} with "
-            f"patients={patients!r} chooses {_listed(sorted(names))}; leave annotated_count out, or make the list again"
+            f"few_annotated: the datalist marks {listed(marked)} as annotated, annotated_count={count} with "
+            f"patients={patients!r} chooses {listed(sorted(names))}; leave annotated_count out, or make the list again"
         )
     reported = sorted(names & {owner(case) for case in validation})
     if reported:
@@ -98,5 +98,6 @@ def few_annotated(
     return [*annotated, *({k: v for k, v in case.items() if k not in NOT_TO_BE_USED} for case in bounded)]
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

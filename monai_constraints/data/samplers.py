@@ -46,9 +46,7 @@ class GroupBatchSampler(Sampler[list[int]]):
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
-        members: dict[Hashable, list[int]] = defaultdict(list)
-        for index, group in enumerate(groups):
-            members[group].append(index)
+        members = _members(groups)
         if not members:
             raise ValueError(
                 "GroupBatchSampler: groups is empty; pass the group of every sample of the dataset"
@@ -183,10 +181,7 @@ class MixedGroupSampler(Sampler[list[int]]):
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
-        members: dict[Hashable, list[int]] = defaultdict(list)
-        for index, group in enumerate(groups):
-            members[group].append(index)
-        self.members = list(members.values())
+        self.members = list(_members(groups).values())
         self.order = MixedSampler(
             [chosen[own[0]] for own in self.members], share=share, samples=batches, alone=alone, seed=seed,
             num_replicas=num_replicas, rank=rank,
@@ -220,6 +215,14 @@ def epoch_sampler(
     return DistributedSampler(
         dataset, even_divisible=even, num_replicas=world, rank=rank, shuffle=shuffle, seed=seed
     )
+
+
+def _members(groups: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    """The samples of each group, in their order."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    return members
 
 
 def _world() -> tuple[int, int]:
