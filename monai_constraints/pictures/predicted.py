@@ -33,7 +33,7 @@ def plot_predicted(residuals: Residuals, png_path: str | Path, *, unit: str, nam
         known = np.isfinite(true)
         error = float(residuals.errors()[k, m])
         title = names[k] + (f", value {m}" if values > 1 else "")
-        title += f": off by {error:.0f} on average"
+        title += f": off by {error:.0f} {unit} on average"
         if residuals.prior is not None:
             prior = residuals.prior[:, k, m].numpy()
             axes.scatter(true[known], prior[known], s=45, color="0.75", label="place of the slice alone")
