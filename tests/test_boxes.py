@@ -114,6 +114,26 @@ def test_weak_label_of_boxes_is_background_outside_and_its_cross_entropy_the_mas
     assert boxed[4, 1] == 2 and boxed[3, 1] == 1 and boxed[6, 0] == 2 and boxed[0, 0] == 0
 
 
+def test_ellipse_of_a_box_is_its_label_and_a_ring_around_a_disc_becomes_a_ring() -> None:
+    boxes = torch.tensor([[[[2, 22], [4, 44]]], [[[7, 17], [14, 34]]]])
+    weak = BoxToWeakd(inside="ellipse")(sample(torch.zeros(1, 30, 50, dtype=torch.uint8), boxes=boxes))["weak"][0]
+    y, x = torch.meshgrid(torch.arange(30) + 0.5, torch.arange(50) + 0.5, indexing="ij")
+    inside = lambda a, b: ((y - 12) / a) ** 2 + ((x - 24) / b) ** 2 <= 1  # noqa: E731
+    expected = torch.zeros(30, 50, dtype=torch.uint8)
+    expected[2:22, 4:44] = 255
+    expected[inside(10, 20)] = 1
+    expected[inside(5, 10)] = 2
+    assert torch.equal(weak, expected)
+    one = BoxToWeakd(inside="ellipse")(sample(torch.zeros(1, 4, 4), boxes=torch.tensor([[[[1, 2], [3, 4]]]])))["weak"][0]
+    assert one[1, 3] == 1 and int((one != 0).sum()) == 1
+    none = BoxToWeakd(inside="ellipse")(sample(torch.zeros(1, 4, 4), boxes=torch.zeros(1, 2, 2, 2, dtype=torch.int32)))["weak"]
+    assert not none.any()
+    volume = BoxToWeakd(inside="ellipse")(
+        sample(torch.zeros(1, 20, 20, 20), boxes=torch.tensor([[[[0, 20], [0, 20], [0, 20]]]]))
+    )["weak"]
+    assert abs(float((volume == 1).float().mean()) - torch.pi / 6) < 0.01 and set(volume.unique().tolist()) == {1, 255}
+
+
 TURNS = [torch.tensor(m).float() for m in ([[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [1, 0]])]
 
 
@@ -217,7 +237,7 @@ def test_fill_is_the_quantile_of_the_chosen_patients_bands() -> None:
     (lambda: BoxesFromLabeld(classes=[1])({"image": 0}), "no 'label'"),
     (lambda: BoxesFromLabeld(classes=[1], jitter=1)({"label": torch.zeros(1, 4, 4)}), "name the cases"),
     (lambda: BoxesFromLabeld(classes=[1])({"label": torch.zeros(4, 4)}), "expected \\(1, H, W"),
-    (lambda: BoxToWeakd(inside="no"), "choose 'unknown' or 'class'"),
+    (lambda: BoxToWeakd(inside="no"), "choose 'unknown', 'class' or 'ellipse'"),
     (lambda: BoxToWeakd()({"image": torch.zeros(1, 4, 4)}), "make the boxes before"),
     (lambda: BoxBoundsd(Size(classes=[1]), BoxSize(), "s")(
         {"image": torch.zeros(1, 4, 4), "boxes": torch.zeros(2, 1, 2, 2)}), "K=2 classes, the statistic has"),

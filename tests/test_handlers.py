@@ -80,6 +80,27 @@ def test_schedule_sets_attribute_key_and_buffer() -> None:
     assert float(module.t) == expected
 
 
+def test_schedule_of_several_attributes_relative_to_what_they_are() -> None:
+    def weights(start: int) -> list[dict[str, float]]:
+        target = SimpleNamespace(weights={"size": 40.0, "tight": 3.0, "off": 0.0, "ce": 1.0})
+        engine = Engine(lambda e, b: None)
+        ramp = Linear(-1, 1, minimum=0, maximum=1)
+        names = [f"weights.{name}" for name in ("size", "tight", "off")]
+        schedule = Schedule(target, names, ramp, relative=True)
+        schedule.attach(engine)
+        schedule.attach(engine)  # a trainer that attaches again must not take a weight of an epoch for the whole
+        seen: list[dict[str, float]] = []
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(dict(target.weights)))
+        run(engine, epochs=4, start=start)
+        return seen
+
+    none, whole = ({"size": 40.0 * f, "tight": 3.0 * f, "off": 0.0, "ce": 1.0} for f in (0, 1))
+    assert weights(0) == [none, none, whole, whole]
+    assert weights(2) == weights(0)[2:]
+    with pytest.raises(TypeError):
+        Schedule(SimpleNamespace(t="no"), "t", Constant(1), relative=True).attach(Engine(lambda e, b: None))
+
+
 def test_schedule_is_right_after_resuming() -> None:
     def values(start: int) -> list[float]:
         target = SimpleNamespace(t=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,27 +73,46 @@ class Schedule:
 
     Args:
         target: the object that has the attribute.
-        attribute: its name; dots go deeper, and a mapping is entered by key: "weights.size".
+        attribute: its name, or those of several; dots go deeper, and a mapping is entered by key: "weights.size".
         form: a function of the epoch, which counts from 1.
+        relative: the form is a factor of what the attribute is when a training attaches this.
 
     Raises:
         AttributeError: at ``attach``, when there is no such attribute.
+        TypeError: at ``attach``, when a relative one is no number.
     """
 
-    def __init__(self, target: Any, attribute: str, form: Callable[[int], float]) -> None:
+    def __init__(
+        self,
+        target: Any,
+        attribute: str | Sequence[str],
+        form: Callable[[int], float],
+        *,
+        relative: bool = False,
+    ) -> None:
         self.target = target
-        self.attribute = attribute
-        self.form = form
+        self.attributes = [attribute] if isinstance(attribute, str) else list(attribute)
+        self.form, self.relative = form, relative
+        self._wholes: dict[str, float] = {}
 
     def attach(self, engine: Engine) -> None:
         """Follow the epochs of ``engine``, the trainer."""
-        self._holder()
+        for attribute in self.attributes:
+            whole = self._holder(attribute)[2]
+            if self.relative and attribute not in self._wholes:
+                if not isinstance(whole, (int, float, Tensor)):
+                    raise TypeError(f"Schedule: {attribute!r} is {whole!r}; a relative form needs a number to multiply")
+                self._wholes[attribute] = float(whole)
         if not engine.has_event_handler(self, Events.EPOCH_STARTED):
             engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        holder, name, current = self._holder()
         value = self.form(engine.state.epoch)
+        for attribute in self.attributes:
+            self._set(attribute, value * self._wholes[attribute] if self.relative else value)
+
+    def _set(self, attribute: str, value: float) -> None:
+        holder, name, current = self._holder(attribute)
         if isinstance(current, Tensor):  # a module refuses a float in place of its buffer
             current.detach().fill_(value)
         elif isinstance(holder, MutableMapping):
@@ -101,16 +120,16 @@ class Schedule:
         else:
             setattr(holder, name, value)
 
-    def _holder(self) -> tuple[Any, str, Any]:
+    def _holder(self, attribute: str) -> tuple[Any, str, Any]:
         """The object that holds the value, the value's name in it, and the value."""
         holder, value, name = None, self.target, ""
-        for name in self.attribute.split("."):
+        for name in attribute.split("."):
             holder = value
             is_mapping = isinstance(holder, Mapping)
             if not (name in holder if is_mapping else hasattr(holder, name)):
                 known = sorted(str(k) for k in (holder if is_mapping else getattr(holder, "__dict__", {})))
                 raise AttributeError(
-                    f"Schedule: {type(self.target).__name__} has no {self.attribute!r}: no {name!r} in "
+                    f"Schedule: {type(self.target).__name__} has no {attribute!r}: no {name!r} in "
                     f"{type(holder).__name__}; it has {', '.join(known) or 'nothing'}."
                 )
             value = holder[name] if is_mapping else getattr(holder, name)

@@ -64,8 +64,10 @@ class BoxToWeakd(Transform):
     `PartialCrossEntropy` of it is the masked cross-entropy -sum_{p in Omega_O} log(1 - s_p), over the voxels outside.
 
     Args:
-        inside: "unknown", or "class": the box itself as the label, where boxes of several classes overlap the smaller
-            one. The baseline that all else is compared with.
+        inside: "unknown"; "class": the box itself as the label, where boxes of several classes overlap the smaller
+            one, the baseline that all else is compared with; "ellipse": the ellipse (ellipsoid) that the box just
+            holds is the label, again the smaller one on top, and unknown what else is in a box. A rough first label
+            to start a training with: of a ring around a disc it makes a ring.
         output: key of the (1, *S) uint8 map.
         image_key: for the shape.
 
@@ -75,21 +77,31 @@ class BoxToWeakd(Transform):
     """
 
     def __init__(self, *, inside: str = "unknown", output: str = WEAK, image_key: str = IMAGE) -> None:
-        if inside not in ("unknown", "class"):
-            raise ValueError(f"BoxToWeakd: inside={inside!r}; choose 'unknown' or 'class'")
+        if inside not in ("unknown", "class", "ellipse"):
+            raise ValueError(f"BoxToWeakd: inside={inside!r}; choose 'unknown', 'class' or 'ellipse'")
         self.inside, self.output, self.image_key = inside, output, image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         boxes, spatial = _boxes(data, self.image_key, "BoxToWeakd")
         weak = torch.zeros(spatial, dtype=torch.uint8, device=boxes.device)
-        if self.inside == "unknown":
+        if self.inside != "class":
             weak[box_mask(boxes, spatial).amax(0) > 0] = UNKNOWN
-        else:
+        if self.inside != "unknown":
             area = (boxes[..., 1] - boxes[..., 0]).prod(-1)
             for place in area.flatten().argsort(descending=True).tolist():
                 k, j = divmod(place, boxes.shape[1])
-                weak[tuple(slice(low, high) for low, high in boxes[k, j].tolist())] = k + 1
+                inside = weak[tuple(slice(low, high) for low, high in boxes[k, j].tolist())]
+                inside[_ellipse(inside.shape, weak.device) if self.inside == "ellipse" else ...] = k + 1
         return {**data, self.output: weak[None]}
+
+
+def _ellipse(shape: Sequence[int], device: torch.device) -> Tensor:
+    """The voxels of a box of this shape whose centres lie in the ellipsoid that it just holds."""
+    squares = torch.zeros(*shape, device=device)
+    for axis, size in enumerate(shape):
+        along = (torch.arange(size, device=device) + 0.5) / (size / 2) - 1 if size else torch.zeros(0, device=device)
+        squares = squares + along.square().reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return squares <= 1
 
 
 def slab_fill(
