@@ -124,10 +124,16 @@ def test_ellipse_of_a_box_is_its_label_and_a_ring_around_a_disc_becomes_a_ring()
     expected[inside(10, 20)] = 1
     expected[inside(5, 10)] = 2
     assert torch.equal(weak, expected)
-    one = BoxToWeakd(inside="ellipse")(sample(torch.zeros(1, 4, 4), boxes=torch.tensor([[[[1, 2], [3, 4]]]])))["weak"][0]
-    assert one[1, 3] == 1 and int((one != 0).sum()) == 1
-    none = BoxToWeakd(inside="ellipse")(sample(torch.zeros(1, 4, 4), boxes=torch.zeros(1, 2, 2, 2, dtype=torch.int32)))["weak"]
-    assert not none.any()
+    loose = torch.stack([boxes[..., 0] - 2, boxes[..., 1] + 2], -1)
+    with_margin = BoxToWeakd(inside="ellipse", margin=2)(
+        sample(torch.zeros(1, 30, 50, dtype=torch.uint8), boxes=loose)
+    )["weak"][0]
+    assert torch.equal(with_margin == 1, weak == 1) and torch.equal(with_margin == 2, weak == 2)
+    thin = torch.tensor([[[[1, 4], [0, 9]], [[0, 0], [0, 0]]]])
+    thin_weak = BoxToWeakd(inside="ellipse", margin=3)(sample(torch.zeros(1, 9, 9), boxes=thin))["weak"]
+    assert int((thin_weak == 1).sum()) == 3
+    nothing = torch.zeros(1, 2, 2, 2, dtype=torch.int32)
+    assert not BoxToWeakd(inside="ellipse")(sample(torch.zeros(1, 4, 4), boxes=nothing))["weak"].any()
     volume = BoxToWeakd(inside="ellipse")(
         sample(torch.zeros(1, 20, 20, 20), boxes=torch.tensor([[[[0, 20], [0, 20], [0, 20]]]]))
     )["weak"]
@@ -237,6 +243,7 @@ def test_fill_is_the_quantile_of_the_chosen_patients_bands() -> None:
     (lambda: BoxesFromLabeld(classes=[1])({"image": 0}), "no 'label'"),
     (lambda: BoxesFromLabeld(classes=[1], jitter=1)({"label": torch.zeros(1, 4, 4)}), "name the cases"),
     (lambda: BoxesFromLabeld(classes=[1])({"label": torch.zeros(4, 4)}), "expected \\(1, H, W"),
+    (lambda: BoxToWeakd(margin=1), "or more of an ellipse"),
     (lambda: BoxToWeakd(inside="no"), "choose 'unknown', 'class' or 'ellipse'"),
     (lambda: BoxToWeakd()({"image": torch.zeros(1, 4, 4)}), "make the boxes before"),
     (lambda: BoxBoundsd(Size(classes=[1]), BoxSize(), "s")(

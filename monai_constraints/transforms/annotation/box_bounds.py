@@ -68,6 +68,7 @@ class BoxToWeakd(Transform):
             one, the baseline that all else is compared with; "ellipse": the ellipse (ellipsoid) that the box just
             holds is the label, again the smaller one on top, and unknown what else is in a box. A rough first label
             to start a training with: of a ring around a disc it makes a ring.
+        margin: by how many voxels boxes are too large on each side; the ellipse is that of the box without them.
         output: key of the (1, *S) uint8 map.
         image_key: for the shape.
 
@@ -76,10 +77,14 @@ class BoxToWeakd(Transform):
         ValueError: for another word.
     """
 
-    def __init__(self, *, inside: str = "unknown", output: str = WEAK, image_key: str = IMAGE) -> None:
+    def __init__(
+        self, *, inside: str = "unknown", margin: int = 0, output: str = WEAK, image_key: str = IMAGE
+    ) -> None:
         if inside not in ("unknown", "class", "ellipse"):
             raise ValueError(f"BoxToWeakd: inside={inside!r}; choose 'unknown', 'class' or 'ellipse'")
-        self.inside, self.output, self.image_key = inside, output, image_key
+        if margin < 0 or (margin and inside != "ellipse"):
+            raise ValueError(f"BoxToWeakd: margin={margin} of inside={inside!r}; expected 0, or more of an ellipse")
+        self.inside, self.margin, self.output, self.image_key = inside, margin, output, image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         boxes, spatial = _boxes(data, self.image_key, "BoxToWeakd")
@@ -91,15 +96,16 @@ class BoxToWeakd(Transform):
             for place in area.flatten().argsort(descending=True).tolist():
                 k, j = divmod(place, boxes.shape[1])
                 inside = weak[tuple(slice(low, high) for low, high in boxes[k, j].tolist())]
-                inside[_ellipse(inside.shape, weak.device) if self.inside == "ellipse" else ...] = k + 1
+                inside[_ellipse(inside.shape, self.margin, weak.device) if self.inside == "ellipse" else ...] = k + 1
         return {**data, self.output: weak[None]}
 
 
-def _ellipse(shape: Sequence[int], device: torch.device) -> Tensor:
-    """The voxels of a box of this shape whose centres lie in the ellipsoid that it just holds."""
+def _ellipse(shape: Sequence[int], margin: int, device: torch.device) -> Tensor:
+    """The voxels of a box of this shape whose centres lie in the ellipsoid that it just holds without its margin."""
     squares = torch.zeros(*shape, device=device)
     for axis, size in enumerate(shape):
-        along = (torch.arange(size, device=device) + 0.5) / (size / 2) - 1 if size else torch.zeros(0, device=device)
+        half = max(size / 2 - margin, 0.5)  # of a box that is thinner than its margins, one voxel
+        along = (torch.arange(size, device=device) + (1 - size) / 2) / half
         squares = squares + along.square().reshape([-1 if a == axis else 1 for a in range(len(shape))])
     return squares <= 1
 
