@@ -31,7 +31,8 @@ NAMES = {
     "box_as_label": "Box as label", "deepcut": "DeepCut", "deepcut_anew": "DeepCut, network anew",
     "tightness_emptiness": "Tightness, emptiness", "tightness_size": "Tightness, size",
     "masked_ce": "Tightness, size, masked CE", "emptiness": "Tightness, size, emptiness", "both": "All four",
-    "default": "All four, and CRF energy", "full": "Full supervision",
+    "no_ellipse": "All four, and CRF energy", "ellipse_as_label": "Ellipse as label",
+    "default": "The default, with ellipses", "full": "Full supervision",
 }  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def _bands(run: Path, case: str) -> Figure:
     if not areas.any():
         raise ValueError(f"chapter_6: the slice of the case {case!r} has no structure; choose another of {cases[:8]}")
     of_class, width = boxes[areas.argmax()][None], int(parser.get_parsed_content("band_width"))
-    figure = Figure(figsize=(18, 5.1), layout="constrained")
+    figure = Figure(figsize=(18, 5.6), layout="constrained")
     panels = [(lines, axis) for lines in (1, width) for axis in (0, 1)]
     for axes, (lines, axis) in zip(figure.subplots(1, len(panels)), panels):
         draw_image(axes, image)
