@@ -83,7 +83,7 @@ TABLE = {
         {"hybrid": {"full_count": 1}, "scribbles": {"size_rule#upper": 60, "size_rule#lower": 2}},
     ),
     "acdc_boxes": Bundle(
-        make_acdc, acdc_datalist, {**GRID, "trunk#features": FEATURES}, {"trunk#features": [8] * 6},
+        make_acdc, acdc_datalist, {**GRID, "trunk#features": FEATURES}, {"trunk#features": [8] * 6}, lines=140,
     ),
     "acdc_semi": Bundle(
         make_acdc_semi,
@@ -97,14 +97,15 @@ TABLE = {
         earlier={"proposals": "proposals_from"},
         lines=140,
     ),
-    "atlas_boxes": Bundle(make_atlas, atlas_datalist, SMALL_UNET, LARGER_UNET),
+    "atlas_boxes": Bundle(make_atlas, atlas_datalist, SMALL_UNET, LARGER_UNET, lines=140),
     "hippocampus_boxes": Bundle(
         make_hippocampus, hippocampus_datalist,
         {"padded_size": [32] * 3, "spatial_size": [32] * 3, "trunk#features": FEATURES}, {"trunk#features": [8] * 6},
+        lines=140,
     ),
     "isles": Bundle(make_isles, isles_datalist, SMALL_UNET, LARGER_UNET),
     "stroke_flair": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET),
-    "stroke_boxes": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET),
+    "stroke_boxes": Bundle(make_stroke_flair, stroke_flair_datalist, SMALL_UNET, LARGER_UNET, lines=140),
     "wmh": Bundle(make_wmh, wmh_datalist, SMALL_UNET, LARGER_UNET),
 }
 TABLE["promise12_points"] = Bundle(
@@ -115,7 +116,7 @@ TABLE["promise12_points"] = Bundle(
     {"thesis_individual": {"network_def#channels": [4, 4, 8, 8, 8]}},
 )
 TABLE["promise12_boxes"] = Bundle(
-    make_promise12, promise12_datalist, {**GRID, "trunk#features": FEATURES}, {"trunk#features": [8] * 6},
+    make_promise12, promise12_datalist, {**GRID, "trunk#features": FEATURES}, {"trunk#features": [8] * 6}, lines=140,
 )
 TABLE["vertebral_bodies"] = Bundle(
     make_vertebral_bodies,
