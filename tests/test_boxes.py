@@ -132,6 +132,9 @@ def test_ellipse_of_a_box_is_its_label_and_a_ring_around_a_disc_becomes_a_ring()
     thin = torch.tensor([[[[1, 4], [0, 9]], [[0, 0], [0, 0]]]])
     thin_weak = BoxToWeakd(inside="ellipse", margin=3)(sample(torch.zeros(1, 9, 9), boxes=thin))["weak"]
     assert int((thin_weak == 1).sum()) == 3
+    even = torch.tensor([[[[1, 5], [2, 6]]]])  # nothing is left of it but its middle, which are four pixels
+    even_weak = BoxToWeakd(inside="ellipse", margin=3)(sample(torch.zeros(1, 9, 9), boxes=even))["weak"][0]
+    assert (even_weak[2:4, 3:5] == 1).all() and int((even_weak == 1).sum()) == 4
     nothing = torch.zeros(1, 2, 2, 2, dtype=torch.int32)
     assert not BoxToWeakd(inside="ellipse")(sample(torch.zeros(1, 4, 4), boxes=nothing))["weak"].any()
     volume = BoxToWeakd(inside="ellipse")(

@@ -104,7 +104,7 @@ def _ellipse(shape: Sequence[int], margin: int, device: torch.device) -> Tensor:
     """The voxels of a box of this shape whose centres lie in the ellipsoid that it just holds without its margin."""
     squares = torch.zeros(*shape, device=device)
     for axis, size in enumerate(shape):
-        half = max(size / 2 - margin, 0.5)  # of a box that is thinner than its margins, one voxel
+        half = max(size / 2 - margin, 1 - size % 2 / 2)  # thinner than its margins: the one or two in the middle
         along = (torch.arange(size, device=device) + (1 - size) / 2) / half
         squares = squares + along.square().reshape([-1 if a == axis else 1 for a in range(len(shape))])
     return squares <= 1
