@@ -83,17 +83,18 @@ def test_jitter_depends_on_the_case_alone_and_stays_within_its_range() -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (20, 24, 22)])
-@pytest.mark.parametrize("margin", [0, 3])
-def test_the_truth_satisfies_all_that_its_boxes_say(shape: tuple[int, ...], margin: int) -> None:
+@pytest.mark.parametrize("margin, jitter", [(0, 0), (3, 0), (3, 2)])
+def test_the_truth_satisfies_all_that_its_boxes_say(shape: tuple[int, ...], margin: int, jitter: int) -> None:
     """Components are connected, so (6.2) holds."""
     for seed in range(6):
         label = blobs(seed, shape)
-        found = BoxesFromLabeld(classes=[1, 2], per_component=True, max_boxes=40, margin=margin)(sample(label))
+        draw = BoxesFromLabeld(classes=[1, 2], per_component=True, max_boxes=40, margin=margin, jitter=jitter)
+        found = draw(sample(label))
         mask = torch.cat([label == k for k in range(3)])[None].float()
         for statistic, rule in (
-            (Root(SlabSums(width=5, classes=[1, 2])), Tight(margin=margin)),
+            (Root(SlabSums(width=5, classes=[1, 2])), Tight(margin=margin + jitter)),
             (Root(Outside(classes=[1, 2])), Empty()),
-            (Root(Size(classes=[1, 2])), BoxSize(margin=margin, fill=(0.05, 1.0))),
+            (Root(Size(classes=[1, 2])), BoxSize(margin=margin, jitter=jitter, fill=(0.05, 1.0))),
         ):
             bounds = BoxBoundsd(statistic, rule, "b")(found)["b_bounds"]
             worst = float(residuals(statistic(mask, boxes=found["boxes"][None]), bounds[None]).amax())

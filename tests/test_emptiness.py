@@ -54,10 +54,17 @@ def test_a_size_grows_with_the_area_under_a_scale() -> None:
 
 
 def test_box_size_takes_the_margin_off_and_the_fill_of_the_dimension() -> None:
-    boxes = torch.tensor([[[[[0, 10], [0, 20]]]]])
+    boxes = torch.tensor([[[[[4, 14], [4, 24]]]]])
     assert BoxSize()(Size(), boxes, (32, 32), NONE)[0, 0, 0].tolist() == pytest.approx([80, 190])
     margin = BoxSize(margin=2)(Size(), boxes, (32, 32), NONE)[0, 0, 0].tolist()
-    assert margin == pytest.approx([0.4 * 6 * 16, 190])
+    assert margin == pytest.approx([0.4 * 6 * 16, 0.95 * 6 * 16])
+    differs = BoxSize(margin=1, jitter=1)(Size(), boxes, (32, 32), NONE)[0, 0, 0].tolist()
+    assert differs == pytest.approx([0.4 * 6 * 16, 0.95 * 10 * 20])
+    too_small = BoxSize(jitter=1)(Size(), boxes, (32, 32), NONE)[0, 0, 0].tolist()
+    assert too_small == pytest.approx([0.4 * 8 * 18, 0.95 * 12 * 22])
+    at_a_corner = torch.tensor([[[[[0, 10], [12, 32]]]]])  # of whose margin the image may have cut a part
+    cut = BoxSize(margin=2)(Size(), at_a_corner, (32, 32), NONE)[0, 0, 0].tolist()
+    assert cut == pytest.approx([0.4 * 6 * 16, 0.95 * 8 * 18])
     cube = torch.tensor([[[[[0, 10], [0, 20], [0, 5]]]]])
     assert BoxSize()(Size(), cube, (32, 32, 32), NONE)[0, 0, 0].tolist() == pytest.approx([100, 700])
     assert BoxSize(fill=(0.5, 0.9))(Size(), boxes, (32, 32), NONE)[0, 0, 0].tolist() == pytest.approx([100, 180])
@@ -102,7 +109,8 @@ def test_emptiness_holds_where_nothing_is_outside_and_its_root_has_a_gradient_wh
 
 @pytest.mark.parametrize("make", [
     lambda: BoxSize(fill=(0.9, 0.5)), lambda: BoxSize(fill=(0.1, 1.5)), lambda: BoxSize(margin=-1),
-    lambda: Tight(margin=-1), lambda: Tight()(Size(), torch.zeros(1, 1, 1, 2, 2), (8, 8), NONE),
+    lambda: BoxSize(jitter=-1), lambda: Tight(margin=-1),
+    lambda: Tight()(Size(), torch.zeros(1, 1, 1, 2, 2), (8, 8), NONE),
 ])  # fmt: skip
 def test_impossible_rules_are_refused(make: object) -> None:
     with pytest.raises(ValueError, match="expected|give|use"):

@@ -86,7 +86,9 @@ class Empty(BoxRule):
 class BoxSize(BoxRule):
     r"""The size that boxes of this area hold (thesis 6.3), in voxels, for `Size`:
 
-        lo prod_a (side_a - 2 margin)  <=  V  <=  hi prod_a side_a,    added over the boxes of the class.
+        lo prod_a (side_a - 2 (margin + jitter))  <=  V  <=  hi prod_a (side_a - 2 (margin - jitter)),
+
+    added over the boxes of the class. Without a jitter both are parts of the box that touches the object.
 
     As published, [lo, hi] is [0.5, 0.9] of the box whatever its margin, which the truth violates where boxes are loose
     or objects are not round. A class without a box has [0, 0]; a loose box bounds from above alone. In a box with a
@@ -95,10 +97,11 @@ class BoxSize(BoxRule):
     Args:
         fill: (lo, hi); None: (0.4, 0.95) in 2D and (0.1, 0.7) in 3D. Each may be one number for each class.
         margin: voxels between object and box on every side, of all axes or of each.
+        jitter: by how many voxels that differs from side to side.
         small: in voxels.
 
     Raises:
-        ValueError: for a fill that is not 0 <= lo <= hi <= 1, or a negative margin.
+        ValueError: for a fill that is not 0 <= lo <= hi <= 1, or a negative margin or jitter.
     """
 
     DEFAULT = {2: (0.4, 0.95), 3: (0.1, 0.7)}
@@ -108,6 +111,7 @@ class BoxSize(BoxRule):
         *,
         fill: tuple[float | Sequence[float], float | Sequence[float]] | None = None,
         margin: int | Sequence[int] = 0,
+        jitter: int = 0,
         small: int = 5,
     ) -> None:
         if fill is not None:
@@ -116,20 +120,26 @@ class BoxSize(BoxRule):
                 raise ValueError(f"BoxSize: fill={fill}; expected (lo, hi) with 0 <= lo <= hi <= 1")
         if min([margin] if isinstance(margin, int) else margin) < 0:
             raise ValueError(f"BoxSize: margin={margin}; give the voxels between object and box, 0 or more")
-        self.fill, self.margin, self.small = fill, margin, small
+        if jitter < 0:
+            raise ValueError(f"BoxSize: jitter={jitter}; give the voxels by which margins differ, 0 or more")
+        self.fill, self.margin, self.jitter, self.small = fill, margin, jitter, small
 
     def __call__(self, statistic: Statistic, boxes: Tensor, spatial: Sequence[int], loose: Tensor) -> Tensor:
         boxes = clipped(boxes, spatial)
         side = (boxes[..., 1] - boxes[..., 0]).clamp_min(0).float()
         there = side.amin(-1) > 0
-        core = (side - 2 * torch.as_tensor(self.margin, device=boxes.device)).clamp_min(1)
+        margin = torch.as_tensor(self.margin, device=boxes.device)
+        core = (side - 2 * (margin + self.jitter)).clamp_min(1)
+        # At a border of the image the box may have been cut, and its margin with it: there nothing is taken off.
+        cut = torch.stack([boxes[..., 0] <= 0, boxes[..., 1] >= torch.tensor(spatial, device=boxes.device)], -1)
+        widest = (side - ((~cut).sum(-1) * (margin - self.jitter))).clamp_min(1)
         low, high = (
             torch.as_tensor(part, dtype=torch.float32, device=boxes.device).reshape(-1, 1)
             for part in self.fill or self.DEFAULT[len(spatial)]
         )
         small = core.amin(-1) < self.small
         least = torch.where(small, core.amax(-1), low * core.prod(-1))
-        most = side.prod(-1) * torch.where(small, 1.0, high)
+        most = widest.prod(-1) * torch.where(small, 1.0, high)
         least = torch.where(there & ~loose, least, 0.0)
         most = torch.where(there, torch.where(loose, side.prod(-1), most), 0.0)
         return torch.stack([least.sum(-1), torch.maximum(most, least).sum(-1)], -1).unsqueeze(-2)
