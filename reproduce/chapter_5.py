@@ -33,7 +33,7 @@ def draw_chapter_5(out: Path, *, case: str = "") -> list[str]:
     """Draw what the finished runs of a table 5.1 in `out` have: 5_2.png, 5_3.png, 5_4.png.
 
     5.2: Dice of each method over the number of annotated patients, in 2D and 3D, mean and standard deviation over the
-    runs (the thesis's bars are over the last 50 epochs of one). 5.3: 2D Dice over the epochs, at the fewest and at the
+    runs (the thesis's bars are over the last 50 epochs of one), and that of the row full. 5.3: 2D Dice over the epochs, at the fewest and at the
     most patients. 5.4: one slice, methods by number of patients, first seed.
 
     Args:
@@ -47,7 +47,8 @@ def draw_chapter_5(out: Path, *, case: str = "") -> list[str]:
     runs = _runs(out)
     if not runs:
         raise FileNotFoundError(f"chapter_5: no finished runs such as runs/fs_5/seed0 in {out}; make table 5.1 first")
-    figures = {"5_2.png": _over_patients(runs), "5_3.png": _over_epochs(runs), "5_4.png": _one_slice(runs, case)}
+    full = [measure(path.parent) for path in sorted((out / "runs" / "full").glob("seed*/model.pt"))]
+    figures = {"5_2.png": _over_patients(runs, full), "5_3.png": _over_epochs(runs), "5_4.png": _one_slice(runs, case)}
     for name, figure in figures.items():
         with replacing(out / name) as temporary:
             figure.savefig(temporary, format="png", dpi=100)
@@ -63,23 +64,28 @@ def _runs(out: Path) -> Runs:
     return found
 
 
-def _over_patients(runs: Runs) -> Figure:
+def _over_patients(runs: Runs, full: Sequence[Measured]) -> Figure:
     figure = Figure(figsize=(18, 7.3), layout="constrained")
+    lowest = 1.0
     for axes, metric, title in zip(figure.subplots(1, 2), ("dice_2d", "dice_3d"), ("Dice 2D", "Dice 3D")):
         for place, (method, label) in enumerate(NAMES.items()):
             counts = sorted(count for name, count in runs if name == method)
             values = [[run.numbers[metric] for _, run in runs[method, count]] for count in counts]
             if counts:
+                lowest = min(lowest, *(v for group in values for v in group))
                 colour, style = line_style(place)
                 axes.errorbar(
                     counts, [np.mean(v) for v in values], [np.std(v) for v in values], color=colour, linestyle=style,
                     linewidth=2.5, marker="o", capsize=4, label=label,
                 )  # fmt: skip
+        if full:
+            height = np.mean([run.numbers[metric] for run in full])
+            axes.axhline(height, color="0.3", linewidth=1.5, linestyle=":", label="all annotated")
         axes.set_title(f"{title}, mean and sd over runs", fontsize=20, loc="left")
         axes.set_xlabel("annotated patients", fontsize=17)
-        axes.set_ylim(0, 1)
         axes.tick_params(labelsize=15)
         axes.grid(color="0.9")
+        axes.set_ylim(max(0, np.floor(10 * lowest - 1) / 10), 1)
     axes.legend(fontsize=15, loc="lower right")
     return figure
 
@@ -113,6 +119,8 @@ def _one_slice(runs: Runs, case: str) -> Figure:
                 draw_image(axes, plane[f"image/{case}"].astype(np.float32))
                 draw_contours(axes, plane[f"label/{case}"], TRUTH)
                 draw_contours(axes, plane[f"pred/{case}"], PREDICTION)
+            else:
+                axes.spines[:].set_visible(False)  # not run
         row[0].set_ylabel(NAMES[method], fontsize=14)
     for axes, count in zip(grid[0], counts):
         axes.set_title(f"{count} patients", fontsize=15)
