@@ -74,9 +74,12 @@ def test_the_truth_satisfies_the_bounds_behind_the_augmentation(bundle: str, run
     assert min(shares["tight"], shares["outside"]) >= 0.95 and shares["size"] >= 0.8, shares
 
 
+@pytest.mark.parametrize("margin, jitter", [(0, 0), (4, 2)])
 @pytest.mark.parametrize("bundle", sorted(FOLDERS))
-def test_the_truth_satisfies_the_bounds(bundle: str) -> None:
-    held = truth_satisfies(bundle, dataset_dir=str(data_root(FOLDERS[bundle])), progress=False, device="cpu")
+def test_the_truth_satisfies_the_bounds(bundle: str, margin: int, jitter: int) -> None:
+    folder = str(data_root(FOLDERS[bundle]))
+    drawn = {"box_margin": margin, "box_jitter": jitter}
+    held = truth_satisfies(bundle, dataset_dir=folder, progress=False, device="cpu", **drawn)
     assert min(map(min, held.values())) >= 0.95, held
 
 
