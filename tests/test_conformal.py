@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monai_constraints.constraints import ConformalMargin, RelativeMargin, conformal_quantile, highest_level
+from monai_constraints.regression import LeavePatientsOut
 
 
 def simulated(patients: int, slices: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
@@ -40,6 +41,13 @@ def test_five_patients_promise_five_sixths_and_no_more() -> None:
     ConformalMargin(level=5 / 6, unit="patient").fit(predicted, true, patients)
     with pytest.raises(ValueError, match="5 patients can promise a coverage of 0.833 at most, level=0.9"):
         ConformalMargin(level=0.9, unit="patient").fit(predicted, true, patients)
+
+
+def test_a_margin_of_the_slices_of_few_patients_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    LeavePatientsOut.check_level(ConformalMargin(level=0.9), 5, 60)
+    assert not caplog.records
+    LeavePatientsOut.check_level(ConformalMargin(level=0.9), 4, 60)
+    assert "margin of 0.90 from the slices of 4 patients may cover far fewer of others" in caplog.text
 
 
 @pytest.mark.parametrize("unit", ["slice", "patient"])

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT, MODEL, RESIDUALS, SUMMARY = "checkpoint.pt", "model.pt", "residuals.csv", "regressor.json"
 VOLUMES = "volumes.csv"
+FEW = 5  # of three patients of ACDC a level of 0.9 covered 0.57 to 0.77 of others
 
 
 class LeavePatientsOut:
@@ -166,6 +167,11 @@ class LeavePatientsOut:
                 f"LeavePatientsOut: {number} {unit}s can promise a coverage of {highest_level(number):.3f} at most, "
                 f"the margin's level is {margin.level}; ask for less, annotate more, or take unit='slice'"
             )
+        if unit != "patient" and patients < FEW:
+            logger.warning(
+                "LeavePatientsOut: a margin of %.2f from the %ss of %d patients may cover far fewer of others; "
+                "annotate %d or more, or widen it", margin.level, unit, patients, FEW,
+            )  # fmt: skip
 
     def _fold(self, number: int, patients: Sequence[str], owners: Sequence[str], count: int) -> Tensor:
         """What the network predicts of the patients that are left out, (epochs, N, K, M)."""
