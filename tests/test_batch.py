@@ -112,6 +112,9 @@ def test_images_need_not_be_square() -> None:
     assert (centroids - after["centroid_bounds"].mean(-1)).abs()[1:].max() < 0.5
     with pytest.raises(ValueError, match=r"'image' is \(32, 1, 72, 60\).*H = W"):
         similarity(dihedral=True)(before)
+    with pytest.raises(KeyError, match=r"no \['ellipse'\] of labels=.*it has \['image', 'weak'\]; name those"):
+        square = {"image": torch.zeros(2, 1, 8, 8), "weak": torch.zeros(2, 1, 8, 8)}
+        BatchSimilarity(labels={"weak": 0, "ellipse": 0})(square)
     with pytest.raises(ValueError, match=r"scale=\[1.2, 0.8\]"):
         BatchSimilarity(scale=(1.2, 0.8))
 

@@ -49,6 +49,7 @@ class BatchSimilarity:
 
     Raises:
         ValueError: for images that are not 2D, not square with `dihedral`, an impossible scale, or boxes and rotation.
+        KeyError: a batch lacks one of the labels.
     """
 
     def __init__(
@@ -82,6 +83,12 @@ class BatchSimilarity:
             raise ValueError(
                 f"BatchSimilarity: {self.images[0]!r} is {tuple(image.shape)}; expected (B, C, H, W), with H = W for "
                 "dihedral=True"
+            )
+        missing = [key for key in self.labels if key not in batch]
+        if missing:
+            raise KeyError(
+                f"BatchSimilarity: the batch has no {missing} of labels={self.labels}, it has {sorted(batch)}; name "
+                "those that some term of the loss reads, since no others are in a batch"
             )
         matrix, area = self._draw(len(image), image.device)
         grid = self._grid(matrix.mT / area[:, None, None], image)  # the inverse of s R
