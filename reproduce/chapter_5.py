@@ -33,8 +33,8 @@ def draw_chapter_5(out: Path, *, case: str = "") -> list[str]:
     """Draw what the finished runs of a table 5.1 in `out` have: 5_2.png, 5_3.png, 5_4.png.
 
     5.2: Dice of each method over the number of annotated patients, in 2D and 3D, mean and standard deviation over the
-    runs (the thesis's bars are over the last 50 epochs of one), and that of the row full. 5.3: 2D Dice over the epochs, at the fewest and at the
-    most patients. 5.4: one slice, methods by number of patients, first seed.
+    runs (the thesis's bars are over the last 50 epochs of one), and that of the row full. 5.3: 2D Dice over the epochs,
+    at the fewest and at the most patients. 5.4: one slice, methods by number of patients, first seed.
 
     Args:
         out: of `python -m reproduce.table`.
@@ -48,7 +48,8 @@ def draw_chapter_5(out: Path, *, case: str = "") -> list[str]:
     if not runs:
         raise FileNotFoundError(f"chapter_5: no finished runs such as runs/fs_5/seed0 in {out}; make table 5.1 first")
     full = [measure(path.parent) for path in sorted((out / "runs" / "full").glob("seed*/model.pt"))]
-    figures = {"5_2.png": _over_patients(runs, full), "5_3.png": _over_epochs(runs), "5_4.png": _one_slice(runs, case)}
+    over = _over_patients(runs, full)
+    figures = {"5_2.png": over, "5_3.png": _over_epochs(runs), "5_4.png": _one_slice(runs, case)}
     for name, figure in figures.items():
         with replacing(out / name) as temporary:
             figure.savefig(temporary, format="png", dpi=100)

@@ -96,6 +96,8 @@ def _configure(
     files = [config_file(table.bundle, name) for name in ("train", *protocol.overlays, *row.overlays)]
     given = {**protocol.options, **row.options}
     texts = {key: _text(value) for key, value in given.items()} | dict(extra)
+    # MONAI's command leaves out an option that is None, and takes the bundle's; an expression it takes along.
+    texts = {key: "$None" if DefaultParseValue(text) is None else text for key, text in texts.items()}
     own = sorted(set(texts) & set(OWN))
     if own:
         raise ValueError(f"{where}: the runner itself sets {own}; take them out of the options")

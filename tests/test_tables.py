@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import yaml
 from bundle_data import BUNDLES, read_csv
 from conftest import REPOSITORY
+from fire.parser import DefaultParseValue
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, update_kwargs
 
 from monai_constraints.engines.check_configuration import check_names
 from reproduce import table as command
@@ -177,6 +179,22 @@ def test_configurations_may_be_yaml_and_rows_may_carry_options(tmp_path: Path) -
     configs = [run.config for run in make_plan(table, table.protocols["p"], tmp_path)]
     assert [config["alpha"] for config in configs] == [2, 3, "0.5"]
     assert [config["weight"] for config in configs] == [weights, {**weights, "value": 0.01}, other]
+
+
+def test_an_option_that_is_none_reaches_the_run(tmp_path: Path) -> None:
+    """MONAI's command leaves out what is None."""
+    rows = [{"name": "a", "options": {"train_count": None}}, {"name": "full"}]
+    table = read_table(write(tmp_path / "t.yaml", contents(rows=rows)))
+    protocol = table.protocols["p"]
+    of_row, *_ = make_plan(table, protocol, tmp_path, rows=["a"])
+    of_user, *_ = make_plan(table, protocol, tmp_path, rows=["full"], extra={"train_count": "None"})
+    for run in (of_row, of_user):
+        words = shlex.split(run.command)
+        value = DefaultParseValue(words[words.index("--train_count") + 1])
+        passed = update_kwargs({}, train_count=value)
+        parser = ConfigParser({"train_count": 3})
+        parser.update(passed)
+        assert parser.get_parsed_content("train_count") is None
 
 
 def test_rows_share_options_and_may_add_a_part(tmp_path: Path) -> None:
