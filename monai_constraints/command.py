@@ -123,7 +123,19 @@ def typed(arguments: Sequence[str]) -> dict[str, Any]:
         if not equals and left and not left[0].startswith("--"):
             equals, value = "=", left.pop(0)
         options[name] = DefaultParseValue(value) if equals else True
+        if isinstance(options[name], str) and value[:1] + value[-1:] == "[]":
+            options[name] = _names(value)
     return options
+
+
+def _names(text: str) -> Any:
+    """A list of words with spaces in them, such as [left ventricle], which fire leaves as text."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def semi(given: argparse.Namespace, options: dict[str, Any]) -> int:

@@ -83,6 +83,14 @@ def test_options_have_the_types_of_fire() -> None:
     assert typed(words) == expected
 
 
+def test_words_with_spaces_make_a_list() -> None:
+    words = ["--class_names", "[left ventricle, my ring]", "--padded_size", "[192, 160]", "--seed", "$[one two]"]
+    assert typed(words) == {
+        "class_names": ["left ventricle", "my ring"], "padded_size": [192, 160], "seed": "$[one two]",
+    }  # fmt: skip
+    assert typed(["--a", "[b: c: d]"]) == {"a": "[b: c: d]"}  # neither fire nor YAML reads it
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
