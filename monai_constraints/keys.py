@@ -13,6 +13,7 @@ __all__ = [
     "INDEX",
     "LABEL",
     "LOOSE",
+    "MASK",
     "PATIENT",
     "SCRIBBLE",
     "SLICE",
@@ -31,6 +32,8 @@ IMAGE = "image"
 """(C, *S) float."""
 LABEL = "label"
 """(1, *S) integer classes, every voxel annotated."""
+MASK = "mask"
+"""(1, *S) integer classes that something else than an annotator has found, and that may be wrong."""
 SCRIBBLE = "scribble"
 """(1, *S) integer classes as they are in a file, with a value of its own where nothing is annotated."""
 WEAK = "weak"

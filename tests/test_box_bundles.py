@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from bundle_data import read_volume
+from bundle_data import read_volume, save
 from conftest import data_root
 from monai.bundle import ConfigParser
 
@@ -83,22 +85,38 @@ def test_the_truth_satisfies_the_bounds(bundle: str, margin: int, jitter: int) -
     assert min(map(min, held.values())) >= 0.95, held
 
 
-@pytest.mark.parametrize("bundle", ["acdc_boxes", "stroke_boxes"])
-def test_boxes_of_a_file_train_without_labels(bundle: str, runs: Runs, tmp_path: Path) -> None:
-    """A CSV of boxes in voxels of the files, and a case that has none; the training cases have no label."""
-    cases = runs.cases(bundle)
-    lines = ["case,class,x0,y0,z0,x1,y1,z1"]
+@pytest.mark.parametrize("bundle", BOXES)
+def test_boxes_of_a_file_train_without_labels(
+    bundle: str, runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A CSV of boxes in voxels of the files, and a case that has none; the training cases have no label, but masks.
+
+    The masks are the labels of every second case, and empty in the others, which is the case of no mask.
+    """
+    cases, volumes = runs.cases(bundle), bundle == "hippocampus_boxes"
+    lines, boxes, masked = ["case,class,x0,y0,z0,x1,y1,z1"], 0, 0
     for number, case in enumerate(cases["training"]):
-        label, found = read_volume(Path(case.pop("label")))[0], []
+        label, affine = read_volume(Path(np.ravel(case.pop("label"))[0]))
         case.pop("scribble", None)
-        for k in {int(one) for one in np.unique(label)} - {0} if number else ():
-            for z in range(label.shape[2]):
-                x, y = np.nonzero(label[..., z] == k)
-                if len(x):
-                    found.append(f"{case['case']},{k},{x.min()},{y.min()},{z},{x.max() + 1},{y.max() + 1},{z + 1}")
+        label = label * (number > 0)
+        found = []
+        for k in {int(one) for one in np.unique(label)} - {0}:
+            for z in [slice(None)] if volumes else [slice(z, z + 1) for z in range(label.shape[2])]:
+                places = np.argwhere(label[..., z] == k) + [0, 0, z.start or 0]
+                if len(places):
+                    corners = [*places.min(0), *places.max(0) + 1]
+                    found.append(",".join([case["case"], str(k), *map(str, corners)]))
         lines += found or [f"{case['case']},,,,,,,"]
+        boxes, masked = boxes + len(found), masked + len(found) * (number % 2)
+        mask = save(tmp_path / f"{number}.nii.gz", (label * (number % 2)).astype(np.uint8), affine)
+        case["mask"] = mask.name  # relative to the list
     (tmp_path / "boxes.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     given = {"boxes_file": str(tmp_path / "boxes.csv"), "datalist_file": str(tmp_path / "cases.json")}
-    train(bundle, runs.data(bundle), tmp_path / "out", "own_boxes", **given)
-    assert (tmp_path / "out" / "model.pt").is_file() and len(lines) > len(cases["training"])
+    with caplog.at_level(logging.INFO, logger="monai_constraints"):
+        train(bundle, runs.data(bundle), tmp_path / "out", "own_boxes", "masks", **given)
+    assert (tmp_path / "out" / "model.pt").is_file() and boxes >= masked > 0
+    found = re.search(r"MaskToWeakd: (\d+) of (\d+) boxes agree", caplog.text)
+    assert found is not None
+    agree, of = map(int, found.groups())
+    assert 0 < agree <= masked and agree <= of <= boxes

@@ -12,8 +12,12 @@ from bundles import ROWS, TABLE, Runs, check_written, configs, evaluated, run, t
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
 
-# Boxes of one's own need a file of them: test_box_bundles; a second round a list and masks: test_bundle_acdc_semi.
-@pytest.mark.parametrize(("bundle", "row"), [pair for pair in ROWS if pair[1] not in ("own_boxes", "second_round")])
+# Boxes of one's own need a file of them, and masks theirs: test_box_bundles; a second round a list and masks:
+# test_bundle_acdc_semi.
+OWN = ("masks", "own_boxes", "second_round")
+
+
+@pytest.mark.parametrize(("bundle", "row"), [pair for pair in ROWS if pair[1] not in OWN])
 def test_row_trains_and_evaluates(bundle: str, row: str, runs: Runs, tmp_path: Path) -> None:
     if row == "deepcut":
         pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed: the extra crf")

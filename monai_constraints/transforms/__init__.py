@@ -9,6 +9,7 @@ from .annotation.boxes import BoxesFromLabeld
 from .annotation.boxes_from_file import BoxesFromFiled, BoxesOfSliced
 from .annotation.full_annotation import FullyAnnotatedd
 from .annotation.label_if_annotated import LabelIfAnnotatedd
+from .annotation.mask_to_weak import MaskToWeakd
 from .annotation.pseudo_labels import PseudoLabeld
 from .annotation.regressed import RegressedBoundsd, RegressedVolumed
 from .annotation.scribbles import FullLabeld, ScribbleLabeld
@@ -53,6 +54,7 @@ __all__ = [
     "Given",
     "LabelIfAnnotatedd",
     "LargestComponentd",
+    "MaskToWeakd",
     "OneStructured",
     "PointLabeld",
     "PseudoLabeld",

@@ -9,6 +9,7 @@ from .boxes import BoxesFromLabeld
 from .boxes_from_file import BoxesFromFiled, BoxesOfSliced
 from .full_annotation import FullyAnnotatedd
 from .label_if_annotated import LabelIfAnnotatedd
+from .mask_to_weak import MaskToWeakd
 from .pseudo_labels import PseudoLabeld
 from .regressed import RegressedBoundsd, RegressedVolumed
 from .scribbles import FullLabeld, ScribbleLabeld
@@ -28,6 +29,7 @@ __all__ = [
     "FullyAnnotatedd",
     "Given",
     "LabelIfAnnotatedd",
+    "MaskToWeakd",
     "OneStructured",
     "PointLabeld",
     "PseudoLabeld",
