@@ -77,10 +77,21 @@ def test_slicer_markups_in_a_folder_know_their_coordinates(tmp_path: Path) -> No
 
 
 def test_boxes_follow_cropping_and_resampling(tmp_path: Path) -> None:
-    """Padded by two in the first axis, cropped by two in the second, then halved, which rounds outward."""
+    """Padded by two in the first axis, cropped by two in the second, then halved: as the mask of the box is."""
     grid = ToGridd(["image"], padded_size=[24, 20], spatial_size=[12, 10])
     image = grid({"image": volume()})["image"]
-    assert found(csv(tmp_path / "v.csv", "a,2,4,6,2,9,12,3"), image)[1] == [[[3, 6], [2, 5], [2, 3]]]
+    assert found(csv(tmp_path / "v.csv", "a,2,4,6,2,9,12,3"), image)[1] == [[[3, 5], [2, 5], [2, 3]]]
+    mask = MetaTensor(torch.zeros(1, *SHAPE, dtype=torch.uint8), affine=torch.as_tensor(AFFINE))
+    for low, high in ((4, 9), (5, 6), (4, 5), (3, 12), (0, 20)):
+        mask[:] = 0
+        mask[0, low:high, 6:12, 2:3] = 1
+        halved = ToGridd(["label"], padded_size=[24, 20], spatial_size=[12, 10])({"label": mask})["label"]
+        (box,) = found(csv(tmp_path / "v.csv", f"a,2,{low},6,2,{high},12,3"), image)[1]
+        places = halved[0].nonzero()
+        if len(places):
+            assert box == torch.stack([places.amin(0), places.amax(0) + 1], 1).tolist(), (low, high)
+        else:
+            assert box[0] == [3, 4]  # it lies between the voxels that are taken: a box keeps one
 
 
 def test_slices_get_their_own_boxes_tight_and_those_of_several_slices_loose() -> None:

@@ -23,7 +23,10 @@ ROUNDING = 0.02  # voxels
 
 
 class BoxesFromFiled(Transform):
-    """Annotated boxes of a volume as voxel indices on the grid that its image has now, rounded outward.
+    """Annotated boxes of a volume as voxel indices on the grid that its image has now.
+
+    A voxel is in a box if its centre is, and at a border the one that `ToGridd` takes labels from. So a tight box stays
+    tight on a coarser grid; rounded outward, it would ask for the structure in lines that have none of it there.
 
     Put it after the transforms that change the grid. The image's affine tells where its voxels are in mm, and its
     `original_affine` where those of the file were, so cropping and resampling in between do not matter.
@@ -141,8 +144,10 @@ def _on_grid(
             f"{where}: its sides are not parallel to the voxels (an oblique or sheared affine, or a turned ROI), so it "
             "is no box of voxels; give voxel coordinates, or resample the image to the axes of the box"
         )
-    sides = np.stack([np.floor(centre - half + 0.5 + ROUNDING), np.ceil(centre + half + 0.5 - ROUNDING)], 1).astype(int)
-    sides[:, 1] = np.maximum(sides[:, 1], sides[:, 0] + 1)
+    ends = np.stack([centre - half, centre + half], 1)
+    sides = np.ceil(ends - ROUNDING).astype(int)
+    thin = sides[:, 1] <= sides[:, 0]  # it holds no centre: the voxel that its middle is in
+    sides[thin] = np.floor(centre[thin] + 0.5).astype(int)[:, None] + [0, 1]
     cut = np.clip(sides, 0, np.asarray(spatial)[:, None])
     if (cut[:, 1] <= cut[:, 0]).any():
         raise ValueError(

@@ -47,7 +47,7 @@ class MaskToWeakd(Transform):
         self,
         *,
         masks: str = MASK,
-        agreement: float = 0.5,
+        agreement: float = 0.75,
         margin: int = 0,
         output: str = WEAK,
         image_key: str = IMAGE,
