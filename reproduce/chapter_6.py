@@ -114,7 +114,7 @@ def _proposals(groups: Sequence[Group], measured: Mapping[str, Sequence[Measured
     shares = {name: (at - 1, part) for name, (at, part) in lines.items()}  # an update comes before its epoch
     path = folder / "proposals.png"
     picture = matplotlib.image.imread(path) if path.is_file() else None
-    heights = {} if picture is None else {"picture": 14 * picture.shape[0] / picture.shape[1]}
+    heights = {} if picture is None else {"picture": min(14 * picture.shape[0] / picture.shape[1], 10)}
     heights |= {"shares": 6} if shares else {}
     if not heights:
         return None
