@@ -106,6 +106,10 @@ def test_datalist_paths_and_limit(tmp_path: Path) -> None:
     assert [item["case"] for item in read] == ["case0", "case1", "case2", "case3"]
     assert read[1] == {**items[1], "image": [str(tmp_path / "a1.nii"), "/b.nii"]}
     assert read_datalist(path, "training", base_dir="/else")[0]["image"][0] == "/else/a0.nii"
+    others = ("label", "scribble", "mask", "boxes")
+    write_datalist({"training": [{"image": "a.nii", **{key: f"{key}.x" for key in others}, "tag": "a"}]}, path)
+    (item,) = read_datalist(path, "training")
+    assert [item[key] for key in others] == [str(tmp_path / f"{key}.x") for key in others] and item["tag"] == "a"
     write_datalist({"training": [{"image": "a", "case": str(n)} for n in range(3)]}, path)
     assert [item["case"] for item in read_datalist(path, "training", limit=2)] == ["0", "1"]
 
