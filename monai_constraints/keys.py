@@ -14,6 +14,7 @@ __all__ = [
     "LABEL",
     "LOOSE",
     "MASK",
+    "PATH_KEYS",
     "PATIENT",
     "SCRIBBLE",
     "SLICE",
@@ -65,6 +66,9 @@ SPACING = "spacing"
 
 UNKNOWN = 255
 """The value of a voxel of `weak` about which nobody has said anything."""
+
+PATH_KEYS = (IMAGE, LABEL, SCRIBBLE, MASK, BOXES)
+"""The entries of a case in a datalist that hold a path or a list of paths."""
 
 ARGUMENT_KEYS = {"boxes": BOXES, "distance": DISTANCE, "group": CASE, "image": IMAGE, "index": INDEX}
 ARGUMENT_KEYS |= {"known": WEAK, "weight": BORDER_WEIGHT}

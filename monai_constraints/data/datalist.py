@@ -12,7 +12,7 @@ from typing import Any
 
 from monai_constraints.data.loading import case_name, without_nulls
 from monai_constraints.files import replacing
-from monai_constraints.keys import BOXES, CASE, IMAGE, LABEL, MASK, PATIENT, SCRIBBLE
+from monai_constraints.keys import CASE, IMAGE, PATH_KEYS, PATIENT
 
 __all__ = ["all_cases", "cases_of", "choose_cases", "find_images", "log_cases", "read_datalist", "write_datalist"]
 
@@ -42,7 +42,7 @@ def read_datalist(
     key: str,
     *,
     base_dir: str | os.PathLike[str] | None = None,
-    path_keys: Sequence[str] = (IMAGE, LABEL, SCRIBBLE, MASK, BOXES),
+    path_keys: Sequence[str] = PATH_KEYS,
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """The items of one key of a datalist JSON, with relative paths resolved and without entries that are null.

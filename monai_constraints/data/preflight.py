@@ -11,11 +11,10 @@ from torch import nn
 
 from monai_constraints.data.checks import check_model, check_output_dir
 from monai_constraints.data.loading import case_name
-from monai_constraints.keys import BOXES, IMAGE, LABEL, MASK, PATIENT, SCRIBBLE
+from monai_constraints.keys import IMAGE, PATH_KEYS, PATIENT
 
 __all__ = ["Preflight", "check_rows"]
 
-PATH_KEYS = (IMAGE, LABEL, SCRIBBLE, MASK, BOXES)
 MAX_LINES = 8
 
 
