@@ -106,6 +106,19 @@ def test_they_are_the_argmax_of_the_field_among_the_classes_that_may_be_there() 
                 assert int(new[i, 0, x, y]) == max(may, key=lambda k: q[k, x, y])  # noqa: B023
 
 
+def test_proposals_that_vanish_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    wide = DenseCRF(bilateral_spatial_sigma=40, bilateral_color_sigma=40, bilateral_weight=100)
+    for crf, gone in ((wide, True), (DenseCRF(), False)):
+        caplog.clear()
+        trainer, deepcut = make(slices(), epochs=3, crf=crf)
+        trainer.run()
+        assert (min(deepcut.filled[1:]) < 0.02) is gone
+        warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING" and "DeepCut" in r.getMessage()]
+        assert bool(warned) is gone
+        if gone:
+            assert "after epoch 2" in warned[0] and "[1, 2]" in warned[0] and "40 voxels" in warned[0]
+
+
 def test_volumes(tmp_path: Path) -> None:
     dataset = slices(axis=None)
     box, before = box_mask(torch.stack([item["boxes"] for item in dataset]), (SIZE, SIZE, 4)), targets(dataset)

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 256  # slices whose probabilities are in memory at a time
 SHOWN = 4
+VANISHED = 0.02  # part of its boxes below which a class is as good as gone
 
 
 class DeepCut:
@@ -42,7 +43,7 @@ class DeepCut:
     The proposals y are the target of a cross-entropy on all voxels and classes (thesis 1.3.2, B.1). They begin as what
     the data set has under `target_key`, the boxes themselves, and are made anew before every `every`-th epoch, by the
     network as it is then and without augmentation. Slices without a box keep what they have. The optimiser goes on as
-    it is, as published, even where the network begins anew.
+    it is, as published, even where the network begins anew. A class whose proposals as good as vanish is warned of.
 
     Proposals are part of a checkpoint: give this to `Resume` under `save`. The random numbers of a new beginning depend
     on seed and epoch alone, so that a resumed training is the uninterrupted one. Ranks share the slices.
@@ -169,6 +170,14 @@ class DeepCut:
         seconds = time.perf_counter() - start
         message = "DeepCut: proposals of %d slices after epoch %d fill %.3f of their boxes, in %.1f s"
         logger.info(message, len(self._boxed), epoch - 1, self.filled[0], seconds)
+        gone = [k for k, part in enumerate(self.filled[1:], 1) if part < VANISHED]
+        if gone:
+            warning = (
+                "DeepCut: after epoch %d the proposals of the classes %s fill less than %d %% of their boxes, so that "
+                "the network unlearns these classes; a narrower field keeps more of them: lower the crf's "
+                "bilateral_spatial_sigma, which is %s voxels"
+            )
+            logger.warning(warning, epoch - 1, gone, 100 * VANISHED, self.crf.bilateral_spatial_sigma)
         self._note(trainer, seconds)
         if self.picture and idist.get_rank() == 0:
             (_, batch), *_ = self._batches(self._shown)
