@@ -240,11 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return semi(given, options)
         if given.command == "train":
             files, options = train(given.bundle, [row for row in given.rows.split(",") if row], options)
-        elif given.command == "evaluate":
-            files = [finished(given.run, "evaluate.yaml")]
-        else:
-            files = [finished(given.run, "inference.yaml")]
-            options["dataset_dir"] = os.path.abspath(given.images)
+        else:  # the run is where it is found: its folder may have been moved or copied since
+            evaluation = given.command == "evaluate"
+            files = [finished(given.run, "evaluate.yaml" if evaluation else "inference.yaml")]
+            options = {"output_dir" if evaluation else "run_dir": str(files[0].parent.absolute()), **options}
+            if not evaluation:
+                options["dataset_dir"] = os.path.abspath(given.images)
     except Refused as reason:
         parser.error(str(reason))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from conftest import REPOSITORY
 
 from monai_constraints.command import BUNDLES, main, train, typed
@@ -158,3 +160,22 @@ def test_the_steps_for_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert masks == ["01_pred.nii.gz", "02_pred.nii.gz", "03_pred.nii.gz"]
     mask = np.asarray(nib.load(tmp_path / "data" / "masks" / "01_pred.nii.gz").dataobj)  # type: ignore[attr-defined]
     assert mask.shape == (35, 51, 4) and set(np.unique(mask)) <= {0, 1}
+
+
+def test_a_copied_run_is_evaluated_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overlay = strokes(tmp_path / "data")["overlay"]
+    (tmp_path / "my_data.yaml").write_text(overlay)
+    assert main(["train", "acdc_lv", "--rows", "scribbles,my_data.yaml", "--output_dir", "first", *TINY]) == 0
+    shutil.copytree("first", "elsewhere/second")
+    weights = torch.load("elsewhere/second/model.pt", weights_only=True)
+    torch.save({name: torch.zeros_like(value) for name, value in weights.items()}, "elsewhere/second/model.pt")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    before = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert main(["evaluate", "second", "--progress", "False"]) == 0
+    assert main(["predict", "second", "--images", "../data/images", "--progress", "False"]) == 0
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == before
+    assert (tmp_path / "elsewhere" / "second" / "evaluation" / "patients.csv").is_file()
+    masks = sorted((tmp_path / "elsewhere" / "second" / "predictions").rglob("*.nii.gz"))
+    assert len(masks) == 3  # of a network of zeros, which is sure of nothing
+    assert not any(np.asarray(nib.load(mask).dataobj).any() for mask in masks)  # type: ignore[attr-defined]
