@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 import monai_constraints.transforms.postprocessing.dense_crf as module
+from monai_constraints.command import BUNDLES
 from monai_constraints.transforms import DenseCRF, DenseCRFd
 
 pydensecrf = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed: the extra crf")
@@ -121,3 +123,21 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'monai-constraints\[crf\]'"):
         DenseCRF()
+
+
+def test_the_field_of_evaluations_leaves_a_thin_structure() -> None:
+    """A ring that the image does not show, of which a network is fairly sure; DeepCut's field takes it for noise."""
+    x, y = np.ogrid[-32:32, -32:32]
+    ring = np.abs(np.hypot(x, y) - 10) < 2
+    p = np.where(ring, 0.85, 0.05).astype(np.float32)
+    probabilities, image = np.stack([1 - p, p]), np.full((1, 64, 64), 0.5, np.float32)
+
+    def left(crf: DenseCRF) -> float:
+        return float((crf(probabilities, image).argmax(0) == 1)[ring].mean())
+
+    assert left(DenseCRF()) < 0.1
+    paths = sorted(BUNDLES.glob("*/configs/inference.yaml")) + sorted(BUNDLES.glob("*/configs/evaluate.yaml"))
+    fields = [ConfigParser.load_config_file(str(path)).get("crf") for path in paths]
+    fields = [{**field, "_disabled_": False} for field in fields if field]
+    assert len(fields) == 28 and all(field == fields[0] for field in fields)
+    assert left(ConfigParser({"crf": fields[0]}).get_parsed_content("crf")) > 0.98
